@@ -1,1 +1,13 @@
-//! wire
+//! Kafka's protocol, as far as it is bytes: frames, request headers, the table of APIs and
+//! versions, and record batches.
+//!
+//! Everything here reads bytes from strangers. No function panics on any input, none reserves
+//! memory by a number that a client claims, and none decodes a single record of a batch unless a
+//! rule needs it (I-BYTES). Requests and responses themselves are encoded and decoded by the crate
+//! `kafka-protocol`; its record decoder is never used, because it can be made to burn seconds and
+//! gigabytes by a batch of a few dozen bytes.
+//!
+//! In reading order: [`frame`], [`request`], [`apis`], [`batch`], [`limits`].
+
+pub mod batch;
+pub mod limits;

@@ -1,0 +1,222 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// An uncompressed batch of `values`, as a plain producer sends it.
+fn batch_of(values: &[&[u8]]) -> Vec<u8> {
+    let mut records = Vec::new();
+    for (i, value) in values.iter().enumerate() {
+        let mut body = vec![0, 0];
+        push_varint(&mut body, i as i32);
+        push_varint(&mut body, -1);
+        push_varint(&mut body, value.len() as i32);
+        body.extend_from_slice(value);
+        push_varint(&mut body, 0);
+        push_varint(&mut records, body.len() as i32);
+        records.extend_from_slice(&body);
+    }
+    let mut bytes = vec![0; BATCH_HEADER_BYTES];
+    bytes[16] = 2;
+    bytes[23..27].copy_from_slice(&(values.len() as i32 - 1).to_be_bytes());
+    bytes[27..35].copy_from_slice(&1_000i64.to_be_bytes());
+    bytes[35..43].copy_from_slice(&1_000i64.to_be_bytes());
+    bytes[43..57].fill(0xff);
+    bytes[57..61].copy_from_slice(&(values.len() as i32).to_be_bytes());
+    bytes.extend_from_slice(&records);
+    seal(&mut bytes);
+    bytes
+}
+
+/// Sets length and checksum to what the bytes are.
+fn seal(bytes: &mut [u8]) {
+    let length = bytes.len() as i32 - 12;
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
+fn push_varint(out: &mut Vec<u8>, value: i32) {
+    let mut raw = ((value << 1) ^ (value >> 31)) as u32;
+    while raw >= 0x80 {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
+    }
+    out.push(raw as u8);
+}
+
+fn with(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = batch_of(&[b"one", b"two"]);
+    change(&mut bytes);
+    seal(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_good_batch_passes_and_shows_its_fields() {
+    let bytes = batch_of(&[b"one", b"two", b"three"]);
+    let header = verify(&bytes).unwrap();
+    assert_eq!(header.length as usize, bytes.len());
+    assert_eq!((header.record_count, header.last_offset_delta), (3, 2));
+    assert_eq!(header.compression(), Ok(Compression::None));
+    assert_eq!(header.timestamp_type(), TimestampType::CreateTime);
+    assert_eq!(header.producer(), None);
+    assert_eq!(header.max_timestamp, 1_000);
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_after_the_epoch_is_refused() {
+    let bytes = batch_of(&[b"one", b"two"]);
+    for end in 0..bytes.len() {
+        assert!(verify(&bytes[..end]).is_err(), "cut at {end}");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let broker_owned = bit / 8 < 8 || (12..16).contains(&(bit / 8));
+        assert_eq!(verify(&flipped).is_ok(), broker_owned, "bit {bit}");
+    }
+}
+
+#[test]
+fn each_rule_has_its_own_error() {
+    let error = |bytes: Vec<u8>| verify(&bytes).unwrap_err();
+    assert_eq!(verify(&[]), Err(BatchError::Empty));
+    assert_eq!(error(with(|b| b[16] = 1)), BatchError::Magic(1));
+    assert_eq!(error(with(|b| b[22] = 7)), BatchError::UnknownCompression(7));
+    assert_eq!(error(with(|b| b[22] |= 0x20)), BatchError::Control);
+    assert_eq!(error(with(|b| b[22] |= 0x40)), BatchError::DeleteHorizon);
+    let unsequenced = with(|b| b[43..51].fill(0));
+    assert!(matches!(error(unsequenced), BatchError::Producer { id: 0, epoch: -1, sequence: -1 }));
+    assert!(matches!(error(with(|b| b[60] = 3)), BatchError::Count { .. }));
+    let none = with(|b| {
+        b[57..61].fill(0);
+        b[23..27].fill(0xff);
+    });
+    assert!(matches!(error(none), BatchError::Count { count: 0, last_offset_delta: -1 }));
+    let two = [batch_of(&[b"a"]), batch_of(&[b"b"])].concat();
+    assert!(matches!(error(two), BatchError::SeveralBatches(_)));
+    let mut corrupt = batch_of(&[b"a"]);
+    corrupt[65] ^= 1;
+    assert!(matches!(verify(&corrupt), Err(BatchError::Crc { .. })));
+    let mut negative = batch_of(&[b"a"]);
+    negative[8..12].copy_from_slice(&(-1i32).to_be_bytes());
+    assert_eq!(verify(&negative), Err(BatchError::Length(-1)));
+    negative[8..12].copy_from_slice(&48i32.to_be_bytes());
+    assert_eq!(verify(&negative), Err(BatchError::Length(48)));
+}
+
+#[test]
+fn uncompressed_records_must_fill_the_batch_exactly() {
+    let left_over = with(|b| b.push(0));
+    assert_eq!(verify(&left_over), Err(BatchError::Records { record: 2 }));
+    let cut = with(|b| {
+        b.pop();
+    });
+    assert_eq!(verify(&cut), Err(BatchError::Records { record: 1 }));
+}
+
+#[test]
+fn a_count_that_the_bytes_cannot_hold_is_refused() {
+    let claim = |b: &mut Vec<u8>, count: i32| {
+        b[57..61].copy_from_slice(&count.to_be_bytes());
+        b[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+    };
+    let uncompressed = with(|b| claim(b, 1_000));
+    assert!(matches!(verify(&uncompressed), Err(BatchError::CountTooLarge { .. })));
+    let most = (limits::DECOMPRESSED_BYTES_ANY_RATIO / limits::RECORD_BYTES_MIN) as i32;
+    let compressed = |count| {
+        with(|b| {
+            b[22] = 4;
+            claim(b, count);
+        })
+    };
+    assert!(verify(&compressed(most)).is_ok());
+    assert!(matches!(verify(&compressed(most + 1)), Err(BatchError::CountTooLarge { .. })));
+}
+
+/// A valid checksum, one record of ten bytes that claims 10⁹ headers: costs another decoder seven
+/// seconds and two gigabytes. Headers are not looked at here, so the batch is merely bytes.
+#[test]
+fn the_header_bomb_costs_nothing() {
+    let mut bytes = batch_of(&[]);
+    let mut body = vec![0, 0, 0, 1, 1];
+    push_varint(&mut body, 1_000_000_000);
+    push_varint(&mut bytes, body.len() as i32);
+    bytes.extend_from_slice(&body);
+    bytes[23..27].fill(0);
+    bytes[57..61].copy_from_slice(&1i32.to_be_bytes());
+    seal(&mut bytes);
+    assert_eq!(bytes.len(), 72);
+    assert!(verify(&bytes).is_ok());
+}
+
+#[test]
+fn walking_finds_each_batch_and_stops_at_damage() {
+    let first = batch_of(&[b"a"]);
+    let second = batch_of(&[b"b", b"c"]);
+    let both = [first.clone(), second.clone()].concat();
+    let found: Vec<_> = walk(&both).map(|batch| batch.unwrap().1.to_vec()).collect();
+    assert_eq!(found, [first.clone(), second]);
+    let cut = &both[..both.len() - 1];
+    let found: Vec<_> = walk(cut).map(|batch| batch.is_ok()).collect();
+    assert_eq!(found, [true, false]);
+}
+
+#[test]
+fn the_patched_copy_carries_offset_and_epoch_and_keeps_its_checksum() {
+    let bytes = batch_of(&[b"one", b"two"]);
+    let mut copy = bytes.clone();
+    copy[..61].copy_from_slice(&patched_header(&bytes, Offset(42), None).unwrap());
+    let header = verify(&copy).unwrap();
+    assert_eq!((header.base_offset, header.leader_epoch), (42, LEADER_EPOCH.0));
+    assert_eq!(copy[17..], bytes[17..]);
+    assert!(patched_header(&bytes[..60], Offset(0), None).is_err());
+}
+
+#[test]
+fn the_log_append_time_comes_with_a_combined_checksum() {
+    let bytes = batch_of(&[b"one", b"two"]);
+    let time = Some(TimestampMs(77_000));
+    let mut copy = bytes.clone();
+    copy[..61].copy_from_slice(&patched_header(&bytes, Offset(7), time).unwrap());
+    let header = verify(&copy).unwrap();
+    assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
+    assert_eq!((header.max_timestamp, header.base_timestamp), (77_000, 1_000));
+    assert_eq!(body_crc(&copy), body_crc(&bytes));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&bytes);
+        let _ = verify(&bytes);
+        let _ = walk(&bytes).count();
+        let _ = patched_header(&bytes, Offset(1), Some(TimestampMs(1)));
+        let _ = body_crc(&bytes);
+    }
+
+    /// Random bytes never have a good checksum; damage inside a valid frame gets further.
+    #[test]
+    fn no_damage_behind_a_good_checksum_panics(
+        at in 21usize..80, value in any::<u8>(), cut in 0usize..20,
+    ) {
+        let bytes = with(|b| {
+            if let Some(byte) = b.get_mut(at) { *byte = value }
+            b.truncate(b.len() - cut.min(b.len() - BATCH_HEADER_BYTES));
+        });
+        if let Ok(header) = verify(&bytes) {
+            prop_assert!(header.record_count > 0);
+        }
+    }
+
+    #[test]
+    fn the_combined_checksum_equals_a_computed_one(
+        value in proptest::collection::vec(any::<u8>(), 0..300), time in any::<i64>(),
+    ) {
+        let bytes = batch_of(&[&value]);
+        let mut copy = bytes.clone();
+        copy[..61].copy_from_slice(
+            &patched_header(&bytes, Offset(7), Some(TimestampMs(time))).unwrap());
+        prop_assert!(verify(&copy).is_ok());
+    }
+}

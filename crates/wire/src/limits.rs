@@ -1,0 +1,33 @@
+//! Every bound of this crate, with its reason.
+
+/// Largest request frame, in bytes, without its length prefix: Kafka's `socket.request.max.bytes`.
+pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
+
+/// The read buffer of a frame grows by at most this much at a time, and only when the bytes before
+/// were received: a claimed length costs a stranger as many bytes as it costs us.
+pub const FRAME_GROWTH_BYTES: usize = 64 * 1024;
+
+/// The fewest bytes a record takes in a batch: length, attributes, timestamp delta, offset delta,
+/// key length, value length and header count, one byte each.
+pub const RECORD_BYTES_MIN: usize = 7;
+
+/// Largest decompressed size of one batch, in bytes: four times the largest request.
+pub const DECOMPRESSED_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+
+/// Up to this decompressed size any compression ratio is believed: long runs of one byte are
+/// legal, and this much is harmless.
+pub const DECOMPRESSED_BYTES_ANY_RATIO: usize = 8 * 1024 * 1024;
+
+/// Above [`DECOMPRESSED_BYTES_ANY_RATIO`], decompressed bytes per compressed byte.
+pub const DECOMPRESSION_RATIO_MAX: usize = 1_000;
+
+/// The most bytes that `compressed` bytes of a batch may decompress to.
+pub const fn decompressed_bytes_max(compressed: usize) -> usize {
+    let by_ratio = compressed.saturating_mul(DECOMPRESSION_RATIO_MAX);
+    let cap = if by_ratio < DECOMPRESSED_BYTES_MAX { by_ratio } else { DECOMPRESSED_BYTES_MAX };
+    if cap < DECOMPRESSED_BYTES_ANY_RATIO { DECOMPRESSED_BYTES_ANY_RATIO } else { cap }
+}
+
+const _: () = assert!(
+    FRAME_GROWTH_BYTES < FRAME_BYTES_MAX && DECOMPRESSED_BYTES_ANY_RATIO < DECOMPRESSED_BYTES_MAX
+);
