@@ -1,0 +1,24 @@
+//! The object store.
+
+use super::buckets;
+use super::define::group;
+use super::handle::{Counter, CounterVec, Gauge, HistogramVec};
+
+group! {
+    /// Requests to the object store: what the bill is made of.
+    pub struct ObjectStoreMetrics {
+        /// Requests by operation (put, get, list, delete) and outcome (ok, or the error's kind).
+        requests: CounterVec<2> = "ottla_objectstore_requests_total", labels ["op", "outcome"];
+        /// Time of one request, retries counted apart.
+        request_seconds: HistogramVec<1> = "ottla_objectstore_request_seconds", labels ["op"],
+            buckets buckets::STORE_SECONDS;
+        /// Payload bytes by direction: in (read from the store), out (written to it).
+        bytes: CounterVec<1> = "ottla_objectstore_bytes_total", labels ["dir"];
+        /// Requests that are under way.
+        inflight: Gauge = "ottla_objectstore_inflight";
+        /// Requests repeated, by the reason of the failure before.
+        retries: CounterVec<1> = "ottla_objectstore_retries_total", labels ["reason"];
+        /// Second requests sent because the first was slow.
+        hedges: Counter = "ottla_objectstore_hedges_total";
+    }
+}
