@@ -8,5 +8,13 @@
 //! wrote can be read by all later ones. Integers are little-endian; variable-length integers are
 //! LEB128, signed ones zigzag first. Nothing here does I/O.
 
+pub mod checksum;
 pub mod codec;
 pub mod command;
+pub mod command_codec;
+pub mod node_identity;
+pub mod object;
+pub mod raft_entry;
+pub mod raft_log;
+pub mod state;
+pub mod vote;

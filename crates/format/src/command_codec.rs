@@ -1,0 +1,474 @@
+//! The bytes of a [`Command`] in the Raft log.
+//!
+//! ```text
+//! command   version u8 = 1 · time zigzag · kind u8 · body
+//!
+//! 1  RegisterBroker       broker zigzag · nonce u64 · az text · host text · port u16
+//! 2  FenceBroker          author
+//! 3  DrainBroker          author
+//! 4  CommitObjects        author · frontier varint · list of object
+//! 5  AbandonObject        author · frontier varint · seq varint
+//! 6  CreateTopic          id u128 · name text · partitions zigzag · replication factor zigzag
+//!                         · list of (name text · value text), ascending by name
+//! 7  DeleteTopic          id u128
+//! 8  CreatePartitions     id u128 · total zigzag
+//! 9  AllocateProducerIds  author · count varint
+//! 10 CommitOffsets        author · group text · list of (topic u128 · partition zigzag
+//!                         · committed offset)
+//! 11 PutGroup             author · group text · group metadata
+//!                         (committed offset and group metadata: as in the state's records)
+//! 12 Tick
+//! 13 ForgetObjects        list of (id zigzag, as the difference to the one before)
+//!
+//! author    broker zigzag · broker epoch varint
+//! object    seq varint · attempt varint · size varint · list of batch
+//! batch     flags u8
+//!           [topic u128]         unless bit 0: the topic of the batch before
+//!           [index zigzag]       unless bit 1: the partition of the batch before
+//!           [gap zigzag]         unless bit 2: starts where the batch before ends
+//!           length varint · last offset delta zigzag
+//!           max timestamp zigzag, as the difference to the batch before
+//!           [producer id zigzag · producer epoch zigzag]
+//!                                only with bit 3, unless bit 4: those of the last producer
+//!           [base sequence zigzag]   only with bit 3: has a producer
+//! ```
+//!
+//! A commit is most of the log, so its batches are written as what differs from the batch before;
+//! the first of a command differs from all zeros. A batch of a steady idempotent producer takes
+//! about 12 bytes. The frame of the log carries the checksum; the codec itself guarantees that any
+//! bytes are decoded to a command or to an error, that no memory is reserved by a claimed count,
+//! and that each command has one encoding that the decoder gives back unchanged.
+
+use std::collections::BTreeMap;
+
+use ottla_model::{
+    Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId,
+    ObjectId, ObjectSeq, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId,
+    Sequence, TimestampMs, TopicId, TopicName,
+};
+
+use crate::codec::{DecodeError, Reader, Result, put_text, put_varint, put_zigzag};
+use crate::command::{
+    AbandonObject, AllocateProducerIds, Command, CommandBody, CommitBatch, CommitObject,
+    CommitObjects, CommitOffsets, CreatePartitions, CreateTopic, PutGroup, RegisterBroker,
+};
+use crate::state::{
+    put_committed_offset, put_group_metadata, read_committed_offset, read_group_metadata,
+};
+
+/// The version this code writes, and the highest it reads.
+pub const COMMAND_VERSION: u8 = 1;
+
+const REGISTER_BROKER: u8 = 1;
+const FENCE_BROKER: u8 = 2;
+const DRAIN_BROKER: u8 = 3;
+const COMMIT_OBJECTS: u8 = 4;
+const ABANDON_OBJECT: u8 = 5;
+const CREATE_TOPIC: u8 = 6;
+const DELETE_TOPIC: u8 = 7;
+const CREATE_PARTITIONS: u8 = 8;
+const ALLOCATE_PRODUCER_IDS: u8 = 9;
+const COMMIT_OFFSETS: u8 = 10;
+const PUT_GROUP: u8 = 11;
+const TICK: u8 = 12;
+const FORGET_OBJECTS: u8 = 13;
+
+const SAME_TOPIC: u8 = 1 << 0;
+const SAME_INDEX: u8 = 1 << 1;
+const CONTIGUOUS: u8 = 1 << 2;
+const HAS_PRODUCER: u8 = 1 << 3;
+const SAME_PRODUCER: u8 = 1 << 4;
+const ALL_FLAGS: u8 = SAME_TOPIC | SAME_INDEX | CONTIGUOUS | HAS_PRODUCER | SAME_PRODUCER;
+
+/// The fewest bytes that a list item can take, for [`Reader::count`].
+const OBJECT_BYTES_MIN: usize = 4;
+const BATCH_BYTES_MIN: usize = 4;
+const CONFIG_BYTES_MIN: usize = 2;
+const OFFSET_BYTES_MIN: usize = 20;
+
+impl Command {
+    /// Appends the command's bytes to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(COMMAND_VERSION);
+        put_zigzag(out, self.time.0);
+        match &self.body {
+            CommandBody::RegisterBroker(register) => {
+                out.push(REGISTER_BROKER);
+                put_register_broker(out, register);
+            }
+            CommandBody::FenceBroker(author) => {
+                out.push(FENCE_BROKER);
+                put_author(out, *author);
+            }
+            CommandBody::DrainBroker(author) => {
+                out.push(DRAIN_BROKER);
+                put_author(out, *author);
+            }
+            CommandBody::CommitObjects(commit) => {
+                out.push(COMMIT_OBJECTS);
+                put_commit_objects(out, commit);
+            }
+            CommandBody::AbandonObject(abandon) => {
+                out.push(ABANDON_OBJECT);
+                put_author(out, abandon.author);
+                put_varint(out, abandon.frontier.0);
+                put_varint(out, abandon.seq.0);
+            }
+            CommandBody::CreateTopic(create) => {
+                out.push(CREATE_TOPIC);
+                put_create_topic(out, create);
+            }
+            CommandBody::DeleteTopic(topic) => {
+                out.push(DELETE_TOPIC);
+                put_topic(out, *topic);
+            }
+            CommandBody::CreatePartitions(create) => {
+                out.push(CREATE_PARTITIONS);
+                put_topic(out, create.topic);
+                put_zigzag(out, i64::from(create.total));
+            }
+            CommandBody::AllocateProducerIds(allocate) => {
+                out.push(ALLOCATE_PRODUCER_IDS);
+                put_author(out, allocate.author);
+                put_varint(out, u64::from(allocate.count));
+            }
+            CommandBody::CommitOffsets(commit) => {
+                out.push(COMMIT_OFFSETS);
+                put_commit_offsets(out, commit);
+            }
+            CommandBody::PutGroup(put) => {
+                out.push(PUT_GROUP);
+                put_author(out, put.author);
+                put_text(out, put.group.as_str());
+                put_group_metadata(out, &put.metadata);
+            }
+            CommandBody::Tick => out.push(TICK),
+            CommandBody::ForgetObjects(objects) => {
+                out.push(FORGET_OBJECTS);
+                put_object_ids(out, objects);
+            }
+        }
+    }
+
+    /// Reads a command that fills `bytes` exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let r = &mut reader;
+        let version = r.u8("command version")?;
+        if version != COMMAND_VERSION {
+            return Err(DecodeError::UnsupportedVersion {
+                what: "command",
+                found: u16::from(version),
+                supported: u16::from(COMMAND_VERSION),
+            });
+        }
+        let time = TimestampMs(r.zigzag("command time")?);
+        let kind = r.u8("command kind")?;
+        let body = match kind {
+            REGISTER_BROKER => CommandBody::RegisterBroker(read_register_broker(r)?),
+            FENCE_BROKER => CommandBody::FenceBroker(read_author(r)?),
+            DRAIN_BROKER => CommandBody::DrainBroker(read_author(r)?),
+            COMMIT_OBJECTS => CommandBody::CommitObjects(read_commit_objects(r)?),
+            ABANDON_OBJECT => CommandBody::AbandonObject(AbandonObject {
+                author: read_author(r)?,
+                frontier: ObjectSeq(r.varint("frontier")?),
+                seq: ObjectSeq(r.varint("object sequence")?),
+            }),
+            CREATE_TOPIC => CommandBody::CreateTopic(read_create_topic(r)?),
+            DELETE_TOPIC => CommandBody::DeleteTopic(read_topic(r)?),
+            CREATE_PARTITIONS => CommandBody::CreatePartitions(CreatePartitions {
+                topic: read_topic(r)?,
+                total: r.narrow_zigzag("partition total")?,
+            }),
+            ALLOCATE_PRODUCER_IDS => CommandBody::AllocateProducerIds(AllocateProducerIds {
+                author: read_author(r)?,
+                count: r.narrow("producer id count")?,
+            }),
+            COMMIT_OFFSETS => CommandBody::CommitOffsets(read_commit_offsets(r)?),
+            PUT_GROUP => CommandBody::PutGroup(PutGroup {
+                author: read_author(r)?,
+                group: GroupId::from(r.text("group id")?),
+                metadata: read_group_metadata(r)?,
+            }),
+            TICK => CommandBody::Tick,
+            FORGET_OBJECTS => CommandBody::ForgetObjects(read_object_ids(r)?),
+            other => {
+                return Err(DecodeError::Invalid {
+                    what: "command kind",
+                    value: i128::from(other),
+                });
+            }
+        };
+        reader.finish("command")?;
+        Ok(Self { time, body })
+    }
+}
+
+fn put_author(out: &mut Vec<u8>, author: BrokerAuthor) {
+    put_zigzag(out, i64::from(author.broker.0));
+    put_varint(out, author.epoch.0);
+}
+
+fn read_author(r: &mut Reader<'_>) -> Result<BrokerAuthor> {
+    Ok(BrokerAuthor {
+        broker: BrokerId(r.narrow_zigzag("broker id")?),
+        epoch: BrokerEpoch(r.varint("broker epoch")?),
+    })
+}
+
+fn put_topic(out: &mut Vec<u8>, topic: TopicId) {
+    out.extend_from_slice(&topic.0.to_le_bytes());
+}
+
+fn read_topic(r: &mut Reader<'_>) -> Result<TopicId> {
+    Ok(TopicId(r.u128("topic id")?))
+}
+
+fn put_register_broker(out: &mut Vec<u8>, register: &RegisterBroker) {
+    let RegisterBroker { broker, nonce, az, host, port } = register;
+    put_zigzag(out, i64::from(broker.0));
+    out.extend_from_slice(&nonce.0.to_le_bytes());
+    put_text(out, &az.0);
+    put_text(out, host);
+    out.extend_from_slice(&port.to_le_bytes());
+}
+
+fn read_register_broker(r: &mut Reader<'_>) -> Result<RegisterBroker> {
+    Ok(RegisterBroker {
+        broker: BrokerId(r.narrow_zigzag("broker id")?),
+        nonce: ProcessNonce(r.u64("nonce")?),
+        az: Az(r.text("az")?.to_owned()),
+        host: r.text("host")?.to_owned(),
+        port: r.u16("port")?,
+    })
+}
+
+/// What the next batch is written as the difference to.
+struct Before {
+    partition: PartitionId,
+    end: u64,
+    max_timestamp: i64,
+    producer: (ProducerId, ProducerEpoch),
+}
+
+impl Before {
+    const NOTHING: Self = Self {
+        partition: PartitionId { topic: TopicId::ZERO, index: PartitionIndex(0) },
+        end: 0,
+        max_timestamp: 0,
+        producer: (ProducerId(0), ProducerEpoch(0)),
+    };
+
+    /// Positions of the next object start over; partitions and producers often repeat.
+    fn next_object(&mut self) {
+        self.end = 0;
+    }
+
+    fn advance(&mut self, batch: &CommitBatch) {
+        self.partition = batch.partition;
+        self.end = batch.position.0.wrapping_add(u64::from(batch.length));
+        self.max_timestamp = batch.max_timestamp.0;
+        if let Some(producer) = batch.producer {
+            self.producer = (producer.id, producer.epoch);
+        }
+    }
+}
+
+fn put_commit_objects(out: &mut Vec<u8>, commit: &CommitObjects) {
+    put_author(out, commit.author);
+    put_varint(out, commit.frontier.0);
+    put_varint(out, commit.objects.len() as u64);
+    let mut before = Before::NOTHING;
+    for object in &commit.objects {
+        before.next_object();
+        put_varint(out, object.seq.0);
+        put_varint(out, u64::from(object.attempt.0));
+        put_varint(out, object.size);
+        put_varint(out, object.batches.len() as u64);
+        for batch in &object.batches {
+            put_batch(out, batch, &before);
+            before.advance(batch);
+        }
+    }
+}
+
+fn read_commit_objects(r: &mut Reader<'_>) -> Result<CommitObjects> {
+    let author = read_author(r)?;
+    let frontier = ObjectSeq(r.varint("frontier")?);
+    let count = r.count(OBJECT_BYTES_MIN, "object count")?;
+    let mut before = Before::NOTHING;
+    let mut objects = Vec::with_capacity(count);
+    for _ in 0..count {
+        before.next_object();
+        let seq = ObjectSeq(r.varint("object sequence")?);
+        let attempt = Attempt(r.narrow("attempt")?);
+        let size = r.varint("object size")?;
+        let batch_count = r.count(BATCH_BYTES_MIN, "batch count")?;
+        let mut batches = Vec::with_capacity(batch_count);
+        for _ in 0..batch_count {
+            let batch = read_batch(r, &before)?;
+            before.advance(&batch);
+            batches.push(batch);
+        }
+        objects.push(CommitObject { seq, attempt, size, batches });
+    }
+    Ok(CommitObjects { author, frontier, objects })
+}
+
+fn put_batch(out: &mut Vec<u8>, batch: &CommitBatch, before: &Before) {
+    let same_topic = batch.partition.topic == before.partition.topic;
+    let same_index = batch.partition.index == before.partition.index;
+    let contiguous = batch.position.0 == before.end;
+    let same_producer = batch.producer.is_some_and(|p| (p.id, p.epoch) == before.producer);
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.push(
+        flag(same_topic, SAME_TOPIC)
+            | flag(same_index, SAME_INDEX)
+            | flag(contiguous, CONTIGUOUS)
+            | flag(batch.producer.is_some(), HAS_PRODUCER)
+            | flag(same_producer, SAME_PRODUCER),
+    );
+    if !same_topic {
+        put_topic(out, batch.partition.topic);
+    }
+    if !same_index {
+        put_zigzag(out, i64::from(batch.partition.index.0));
+    }
+    if !contiguous {
+        put_zigzag(out, batch.position.0.wrapping_sub(before.end) as i64);
+    }
+    put_varint(out, u64::from(batch.length));
+    put_zigzag(out, i64::from(batch.last_offset_delta));
+    put_zigzag(out, batch.max_timestamp.0.wrapping_sub(before.max_timestamp));
+    if let Some(producer) = batch.producer {
+        if !same_producer {
+            put_zigzag(out, producer.id.0);
+            put_zigzag(out, i64::from(producer.epoch.0));
+        }
+        put_zigzag(out, i64::from(producer.base_sequence.0));
+    }
+}
+
+fn read_batch(r: &mut Reader<'_>, before: &Before) -> Result<CommitBatch> {
+    let flags = r.u8("batch flags")?;
+    let has = |bit: u8| flags & bit != 0;
+    if flags & !ALL_FLAGS != 0 || (has(SAME_PRODUCER) && !has(HAS_PRODUCER)) {
+        return Err(DecodeError::Invalid { what: "batch flags", value: i128::from(flags) });
+    }
+    let topic = if has(SAME_TOPIC) { before.partition.topic } else { read_topic(r)? };
+    let index = if has(SAME_INDEX) {
+        before.partition.index
+    } else {
+        PartitionIndex(r.narrow_zigzag("partition index")?)
+    };
+    let gap = if has(CONTIGUOUS) { 0 } else { r.zigzag("batch position")? };
+    let position = BytePosition(before.end.wrapping_add(gap as u64));
+    let length = r.narrow("batch length")?;
+    let last_offset_delta = r.narrow_zigzag("last offset delta")?;
+    let max_timestamp =
+        TimestampMs(before.max_timestamp.wrapping_add(r.zigzag("max timestamp")?));
+    let producer = if has(HAS_PRODUCER) {
+        let (id, epoch) = if has(SAME_PRODUCER) {
+            before.producer
+        } else {
+            let id = ProducerId(r.zigzag("producer id")?);
+            (id, ProducerEpoch(r.narrow_zigzag("producer epoch")?))
+        };
+        let base_sequence = Sequence(r.narrow_zigzag("base sequence")?);
+        Some(BatchProducer { id, epoch, base_sequence })
+    } else {
+        None
+    };
+    let partition = PartitionId { topic, index };
+    Ok(CommitBatch { partition, position, length, last_offset_delta, max_timestamp, producer })
+}
+
+fn put_create_topic(out: &mut Vec<u8>, create: &CreateTopic) {
+    put_topic(out, create.id);
+    put_text(out, create.name.as_str());
+    put_zigzag(out, i64::from(create.partitions));
+    put_zigzag(out, i64::from(create.replication_factor));
+    put_configs(out, &create.configs);
+}
+
+fn read_create_topic(r: &mut Reader<'_>) -> Result<CreateTopic> {
+    Ok(CreateTopic {
+        id: read_topic(r)?,
+        name: read_topic_name(r)?,
+        partitions: r.narrow_zigzag("partition count")?,
+        replication_factor: r.narrow_zigzag("replication factor")?,
+        configs: read_configs(r)?,
+    })
+}
+
+pub(crate) fn read_topic_name(r: &mut Reader<'_>) -> Result<TopicName> {
+    let name = r.text("topic name")?;
+    TopicName::new(name)
+        .map_err(|_| DecodeError::Invalid { what: "topic name", value: name.len() as i128 })
+}
+
+pub(crate) fn put_configs(out: &mut Vec<u8>, configs: &BTreeMap<String, String>) {
+    put_varint(out, configs.len() as u64);
+    for (name, value) in configs {
+        put_text(out, name);
+        put_text(out, value);
+    }
+}
+
+pub(crate) fn read_configs(r: &mut Reader<'_>) -> Result<BTreeMap<String, String>> {
+    let count = r.count(CONFIG_BYTES_MIN, "config count")?;
+    let mut configs = BTreeMap::new();
+    for at in 0..count {
+        let name = r.text("config name")?;
+        let ascends = configs.last_key_value().is_none_or(|(last, _): (&String, _)| **last < *name);
+        if !ascends {
+            return Err(DecodeError::Invalid { what: "config order", value: at as i128 });
+        }
+        configs.insert(name.to_owned(), r.text("config value")?.to_owned());
+    }
+    Ok(configs)
+}
+
+fn put_commit_offsets(out: &mut Vec<u8>, commit: &CommitOffsets) {
+    put_author(out, commit.author);
+    put_text(out, commit.group.as_str());
+    put_varint(out, commit.offsets.len() as u64);
+    for (partition, offset) in &commit.offsets {
+        put_topic(out, partition.topic);
+        put_zigzag(out, i64::from(partition.index.0));
+        put_committed_offset(out, offset);
+    }
+}
+
+fn read_commit_offsets(r: &mut Reader<'_>) -> Result<CommitOffsets> {
+    let author = read_author(r)?;
+    let group = GroupId::from(r.text("group id")?);
+    let count = r.count(OFFSET_BYTES_MIN, "offset count")?;
+    let mut offsets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let topic = read_topic(r)?;
+        let index = PartitionIndex(r.narrow_zigzag("partition index")?);
+        offsets.push((PartitionId { topic, index }, read_committed_offset(r)?));
+    }
+    Ok(CommitOffsets { author, group, offsets })
+}
+
+fn put_object_ids(out: &mut Vec<u8>, objects: &[ObjectId]) {
+    put_varint(out, objects.len() as u64);
+    let mut before = 0u64;
+    for object in objects {
+        put_zigzag(out, object.0.wrapping_sub(before) as i64);
+        before = object.0;
+    }
+}
+
+fn read_object_ids(r: &mut Reader<'_>) -> Result<Vec<ObjectId>> {
+    let count = r.count(1, "object id count")?;
+    let mut objects = Vec::with_capacity(count);
+    let mut before = 0u64;
+    for _ in 0..count {
+        before = before.wrapping_add(r.zigzag("object id")? as u64);
+        objects.push(ObjectId(before));
+    }
+    Ok(objects)
+}

@@ -1,0 +1,50 @@
+//! The records of the replicated state: what a snapshot and the checkpoint are made of.
+//!
+//! ```text
+//! key                                                     value
+//! 01                                                      counters
+//! 02 topic u128                                           topic
+//! 03 topic u128 · partition u32                           partition
+//! 04 topic u128 · partition u32 · chunk u64               list of extent (at most 256)
+//! 05 topic u128 · partition u32 · producer u64            producer
+//! 06 chunk u64                                            list of (slot u8 · object) (at most 256)
+//! 07 broker u32                                           broker
+//! 08 broker u32 · sequence u64                            outcome
+//! 09 group bytes                                          group metadata
+//! 0a length u32 · group bytes · topic u128 · partition u32   committed offset
+//! ```
+//!
+//! Numbers in keys are big-endian, so that a key's kind and owner are a prefix of it and one range
+//! holds all of a topic's, a partition's or a group's records. Values use the variable-length
+//! primitives of [`crate::codec`]; each entry's module draws its own. The files that hold records
+//! carry magic, version and checksums; a record by itself has none. A record of an unknown kind is
+//! an error, never skipped: it was written by a newer version, and a state without it would be
+//! another state.
+//!
+//! Extents and objects are stored 256 to a record, the same chunks that the state keeps in memory
+//! (see `ottla-control-plane`), so that a checkpoint rewrites one chunk per touched partition and
+//! not one record per extent. The state digest is taken over single entries, in the same encoding.
+
+mod broker;
+mod counters;
+mod group;
+mod key;
+mod object;
+mod partition;
+mod producer;
+mod record;
+mod topic;
+
+pub use broker::{BrokerEntry, BrokerStatus, put_outcome};
+pub use counters::Counters;
+pub(crate) use group::{read_committed_offset, read_group_metadata};
+pub use group::{put_committed_offset, put_group_metadata};
+pub use key::{StateKey, StateKeyKind};
+pub use object::{ObjectEntry, ObjectStatus};
+pub use partition::{ExtentEntry, PartitionEntry};
+pub use producer::{ProducerEntry, RECENT_BATCHES, RecentBatch};
+pub use record::{StateRecord, put_extent_chunk, put_object_chunk};
+pub use topic::TopicEntry;
+
+/// How many extents or object slots one chunk holds, in memory and in a record.
+pub const CHUNK_LENGTH: usize = 256;

@@ -1,0 +1,183 @@
+//! Keys of state records.
+
+use std::sync::Arc;
+
+use ottla_model::{
+    BrokerId, GroupId, ObjectSeq, PartitionId, PartitionIndex, ProducerId, TopicId,
+};
+
+use crate::codec::{DecodeError, Reader, Result};
+
+/// The first byte of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum StateKeyKind {
+    /// The cluster's counters.
+    Counters = 1,
+    /// A topic.
+    Topic = 2,
+    /// A partition.
+    Partition = 3,
+    /// A chunk of a partition's extents.
+    Extents = 4,
+    /// A producer in a partition.
+    Producer = 5,
+    /// A chunk of the objects.
+    Objects = 6,
+    /// A broker id.
+    Broker = 7,
+    /// The outcome of an object.
+    Outcome = 8,
+    /// A group.
+    Group = 9,
+    /// A group's offset in a partition.
+    GroupOffset = 10,
+}
+
+/// What a record is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StateKey {
+    /// The cluster's counters.
+    Counters,
+    /// A topic.
+    Topic(TopicId),
+    /// A partition.
+    Partition(PartitionId),
+    /// A chunk of a partition's extents, counted from 0 at the partition's creation.
+    Extents(PartitionId, u64),
+    /// A producer in a partition.
+    Producer(PartitionId, ProducerId),
+    /// The objects whose number divided by 256 is this.
+    Objects(u64),
+    /// A broker id.
+    Broker(BrokerId),
+    /// The outcome of an object of a broker id's newest run.
+    Outcome(BrokerId, ObjectSeq),
+    /// A group's metadata.
+    Group(GroupId),
+    /// A group's offset in a partition.
+    GroupOffset(GroupId, PartitionId),
+}
+
+impl StateKey {
+    /// Appends the key's bytes.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Counters => out.push(StateKeyKind::Counters as u8),
+            Self::Topic(topic) => Self::put_topic_prefix(out, StateKeyKind::Topic, *topic),
+            Self::Partition(partition) => {
+                Self::put_partition_prefix(out, StateKeyKind::Partition, *partition);
+            }
+            Self::Extents(partition, chunk) => {
+                Self::put_partition_prefix(out, StateKeyKind::Extents, *partition);
+                out.extend_from_slice(&chunk.to_be_bytes());
+            }
+            Self::Producer(partition, producer) => {
+                Self::put_partition_prefix(out, StateKeyKind::Producer, *partition);
+                out.extend_from_slice(&producer.0.to_be_bytes());
+            }
+            Self::Objects(chunk) => {
+                out.push(StateKeyKind::Objects as u8);
+                out.extend_from_slice(&chunk.to_be_bytes());
+            }
+            Self::Broker(broker) => Self::put_broker_prefix(out, StateKeyKind::Broker, *broker),
+            Self::Outcome(broker, seq) => {
+                Self::put_broker_prefix(out, StateKeyKind::Outcome, *broker);
+                out.extend_from_slice(&seq.0.to_be_bytes());
+            }
+            Self::Group(group) => {
+                out.push(StateKeyKind::Group as u8);
+                out.extend_from_slice(group.as_str().as_bytes());
+            }
+            Self::GroupOffset(group, partition) => {
+                Self::put_group_prefix(out, group);
+                out.extend_from_slice(&partition.topic.0.to_be_bytes());
+                out.extend_from_slice(&partition.index.0.to_be_bytes());
+            }
+        }
+    }
+
+    /// The key's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        self.put(&mut out);
+        out
+    }
+
+    /// What all keys of this kind about this topic begin with.
+    pub fn put_topic_prefix(out: &mut Vec<u8>, kind: StateKeyKind, topic: TopicId) {
+        out.push(kind as u8);
+        out.extend_from_slice(&topic.0.to_be_bytes());
+    }
+
+    /// What all keys of this kind about this partition begin with.
+    pub fn put_partition_prefix(out: &mut Vec<u8>, kind: StateKeyKind, partition: PartitionId) {
+        Self::put_topic_prefix(out, kind, partition.topic);
+        out.extend_from_slice(&partition.index.0.to_be_bytes());
+    }
+
+    /// What all keys of this kind about this broker id begin with.
+    pub fn put_broker_prefix(out: &mut Vec<u8>, kind: StateKeyKind, broker: BrokerId) {
+        out.push(kind as u8);
+        out.extend_from_slice(&broker.0.to_be_bytes());
+    }
+
+    /// What all offset keys of this group begin with.
+    pub fn put_group_prefix(out: &mut Vec<u8>, group: &GroupId) {
+        out.push(StateKeyKind::GroupOffset as u8);
+        out.extend_from_slice(&(group.as_str().len() as u32).to_be_bytes());
+        out.extend_from_slice(group.as_str().as_bytes());
+    }
+
+    /// Reads a key that fills `bytes` exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let r = &mut reader;
+        let kind = r.u8("state key kind")?;
+        let key = match kind {
+            1 => Self::Counters,
+            2 => Self::Topic(read_topic(r)?),
+            3 => Self::Partition(read_partition(r)?),
+            4 => Self::Extents(read_partition(r)?, read_u64(r)?),
+            5 => Self::Producer(read_partition(r)?, ProducerId(read_u64(r)? as i64)),
+            6 => Self::Objects(read_u64(r)?),
+            7 => Self::Broker(BrokerId(read_u32(r)? as i32)),
+            8 => Self::Outcome(BrokerId(read_u32(r)? as i32), ObjectSeq(read_u64(r)?)),
+            9 => Self::Group(read_group(r, bytes.len() - 1)?),
+            10 => {
+                let length = read_u32(r)? as usize;
+                Self::GroupOffset(read_group(r, length)?, read_partition(r)?)
+            }
+            other => {
+                return Err(DecodeError::Invalid {
+                    what: "state key kind (written by a newer version of ottla?)",
+                    value: i128::from(other),
+                });
+            }
+        };
+        reader.finish("state key")?;
+        Ok(key)
+    }
+}
+
+fn read_u32(r: &mut Reader<'_>) -> Result<u32> {
+    r.u32("state key").map(u32::swap_bytes)
+}
+
+fn read_u64(r: &mut Reader<'_>) -> Result<u64> {
+    r.u64("state key").map(u64::swap_bytes)
+}
+
+fn read_topic(r: &mut Reader<'_>) -> Result<TopicId> {
+    r.u128("state key").map(|id| TopicId(id.swap_bytes()))
+}
+
+fn read_partition(r: &mut Reader<'_>) -> Result<PartitionId> {
+    Ok(PartitionId { topic: read_topic(r)?, index: PartitionIndex(read_u32(r)? as i32) })
+}
+
+fn read_group(r: &mut Reader<'_>, length: usize) -> Result<GroupId> {
+    let text = std::str::from_utf8(r.take(length, "group id")?)
+        .map_err(|_| DecodeError::NotUtf8 { what: "group id" })?;
+    Ok(GroupId(Arc::from(text)))
+}
