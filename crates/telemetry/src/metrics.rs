@@ -142,11 +142,11 @@ mod tests {
     #[test]
     fn a_scrape_shows_what_was_counted() {
         let metrics = Metrics::new();
-        metrics.object_store.requests.with(["put", "ok"]).inc();
+        metrics.object_store.requests.with(["put", "wal", "ok"]).inc();
         metrics.produce.stage_seconds.with(["upload"]).time(Duration::from_millis(30));
         let text = metrics.render();
         assert!(
-            text.contains(r#"ottla_objectstore_requests_total{op="put",outcome="ok"} 1"#),
+            text.contains(r#"ottla_objectstore_requests_total{cause="wal",op="put",outcome="ok"} 1"#),
             "{text}"
         );
         assert!(text.contains(r#"ottla_produce_stage_seconds_count{stage="upload"} 1"#), "{text}");

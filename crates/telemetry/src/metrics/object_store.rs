@@ -7,13 +7,15 @@ use super::handle::{Counter, CounterVec, Gauge, HistogramVec};
 group! {
     /// Requests to the object store: what the bill is made of.
     pub struct ObjectStoreMetrics {
-        /// Requests by operation (put, get, list, delete) and outcome (ok, or the error's kind).
-        requests: CounterVec<2> = "ottla_objectstore_requests_total", labels ["op", "outcome"];
+        /// Requests by operation (put, get, list, delete), cause (wal, tail, catch_up, timestamp,
+        /// inspect, marker, other) and outcome (ok, or the error's kind).
+        requests: CounterVec<3> = "ottla_objectstore_requests_total",
+            labels ["op", "cause", "outcome"];
         /// Time of one request, retries counted apart.
         request_seconds: HistogramVec<1> = "ottla_objectstore_request_seconds", labels ["op"],
             buckets buckets::STORE_SECONDS;
-        /// Payload bytes by direction: in (read from the store), out (written to it).
-        bytes: CounterVec<1> = "ottla_objectstore_bytes_total", labels ["dir"];
+        /// Payload bytes by direction (in: read from the store, out: written to it) and cause.
+        bytes: CounterVec<2> = "ottla_objectstore_bytes_total", labels ["dir", "cause"];
         /// Requests that are under way.
         inflight: Gauge = "ottla_objectstore_inflight";
         /// Requests repeated, by the reason of the failure before.

@@ -1,0 +1,31 @@
+//! The back ends: each a [`Native`] over one of `object_store`'s clients, with what is special
+//! about it in a file of its own.
+
+mod classify;
+mod file;
+mod native;
+mod s3;
+
+pub(crate) use native::Native;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use object_store::memory::InMemory;
+
+use crate::{OpenError, S3Options};
+
+/// A store in this process.
+pub(crate) fn memory() -> Native {
+    Native::new(Arc::new(InMemory::new()), "memory", false)
+}
+
+/// A store in a directory.
+pub(crate) fn file(root: &Path) -> Result<Native, OpenError> {
+    file::open(root)
+}
+
+/// A store in a bucket.
+pub(crate) fn s3(bucket: &str, prefix: &str, options: &S3Options) -> Result<Native, OpenError> {
+    s3::open(bucket, prefix, options)
+}

@@ -1,0 +1,88 @@
+//! The keys of a bucket. This is the whole layout:
+//!
+//! ```text
+//! ottla-cluster                                       the marker: which cluster owns the bucket
+//! <cluster>/wal/<2 hex>/<broker>-<broker epoch>-<nonce>-<seq>.<attempt>
+//! ```
+//!
+//! No key is a folder of another, so that the same layout works on stores that keep keys as files.
+//! The two hex digits spread consecutive objects over prefixes, which is what S3 scales by. They
+//! follow from the object's name, so a reader needs nothing but the name.
+
+use ottla_model::{ClusterId, ObjectName};
+
+use crate::limits::SPREAD_FOLDERS;
+
+/// The key of the marker that says which cluster owns the bucket.
+pub const MARKER: &str = "ottla-cluster";
+
+/// The key of an object as a broker flushed it.
+pub fn wal(cluster: ClusterId, name: &ObjectName) -> String {
+    format!("{}/{name}", wal_folder(cluster, spread(name)))
+}
+
+/// The folders that [`wal`] spreads objects over.
+pub fn wal_folders(cluster: ClusterId) -> Vec<String> {
+    (0..SPREAD_FOLDERS).map(|spread| wal_folder(cluster, spread)).collect()
+}
+
+/// What a key holds, as metrics show it.
+pub fn area(key: &str) -> &'static str {
+    match key.split('/').nth(1) {
+        Some("wal") => "wal",
+        _ if key == MARKER => "marker",
+        _ => "other",
+    }
+}
+
+fn wal_folder(cluster: ClusterId, spread: u64) -> String {
+    format!("{cluster}/wal/{spread:02x}")
+}
+
+/// Consecutive sequences land in different folders, and so do the attempts of one sequence: a
+/// retry does not go back to the prefix that was slow.
+fn spread(name: &ObjectName) -> u64 {
+    let mixed = name.nonce.0.wrapping_add(name.seq.0).wrapping_add(u64::from(name.attempt.0) * 97);
+    mixed % SPREAD_FOLDERS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ottla_model::{Attempt, BrokerAuthor, BrokerEpoch, BrokerId, ObjectSeq, ProcessNonce};
+
+    use super::*;
+
+    fn name(seq: u64, attempt: u32) -> ObjectName {
+        ObjectName {
+            author: BrokerAuthor { broker: BrokerId(3), epoch: BrokerEpoch(7) },
+            nonce: ProcessNonce(0xabc),
+            seq: ObjectSeq(seq),
+            attempt: Attempt(attempt),
+        }
+    }
+
+    #[test]
+    fn a_key_shows_writer_sequence_and_attempt() {
+        assert_eq!(
+            wal(ClusterId(1), &name(4, 2)),
+            "AAAAAAAAAAAAAAAAAAAAAQ/wal/82/3-7-0000000000000abc-4.2"
+        );
+    }
+
+    #[test]
+    fn consecutive_objects_are_spread_over_all_folders() {
+        let folders: BTreeSet<String> = (0..256)
+            .map(|seq| wal(ClusterId(1), &name(seq, 0)).rsplit_once('/').unwrap().0.to_owned())
+            .collect();
+        assert_eq!(folders, wal_folders(ClusterId(1)).into_iter().collect());
+    }
+
+    #[test]
+    fn keys_know_their_area() {
+        assert_eq!(area(&wal(ClusterId(1), &name(0, 0))), "wal");
+        assert_eq!(area(MARKER), "marker");
+        assert_eq!(area("x"), "other");
+    }
+}

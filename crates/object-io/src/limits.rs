@@ -1,0 +1,53 @@
+//! Every bound of this crate, with its reason.
+
+use std::time::Duration;
+
+/// The largest object that is read whole. Twice the largest Kafka request and its framing: no
+/// object that Ottla writes comes near it.
+pub const WHOLE_OBJECT_BYTES_MAX: u64 = 256 << 20;
+
+/// The most entries of one listing: 100 bytes each, so 100 MB at worst. Sweeps list folder by
+/// folder and stay far below it.
+pub const LIST_ENTRIES_MAX: usize = 1_000_000;
+
+/// How often a read is tried. Four tries with the pauses below ride out a second of trouble, which
+/// is what a fetch can wait; the client itself asks again after an error.
+pub const READ_ATTEMPTS_MAX: u32 = 4;
+
+/// The pause before the second try of a read; doubled for each further one, with jitter.
+pub const READ_PAUSE_FIRST: Duration = Duration::from_millis(50);
+
+/// No pause between tries is longer.
+pub const READ_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// One try of a read, or of a small request without a body, takes no longer. Three times the slowest first byte that a
+/// healthy store shows, and well inside a Kafka client's request time-out of 30 s.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One try of a write takes no longer at the store's client. Callers give up much earlier; this
+/// only ends connections that nobody waits for.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection to the store is made within this time.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A read from a store over the network gets a rival after this time. S3's first byte comes
+/// within 200 ms in 99 of 100 requests: a rival is rare, and saves most of a slow second.
+pub const HEDGE_AFTER: Duration = Duration::from_millis(400);
+
+/// Each first try earns this share of an extra one (retry or hedge), in hundredths: a store in
+/// trouble sees at most one and a half times the load that it would see in health.
+pub const EXTRA_EARNED_HUNDREDTHS: u32 = 50;
+
+/// Extra tries that can be saved up, in hundredths: enough for a burst of reads that fail together.
+pub const EXTRA_SAVED_HUNDREDTHS_MAX: u32 = 10_000;
+
+/// Write-once requests (the bucket's marker) are tried this often.
+pub const MARKER_ATTEMPTS_MAX: u32 = 5;
+
+/// The number of folders that the objects of a cluster are spread over: S3 scales by key prefix,
+/// and a directory of a file system stays small.
+pub const SPREAD_FOLDERS: u64 = 256;
+
+const _: () = assert!(SPREAD_FOLDERS == 256, "a spread folder's name is two hex digits");
+const _: () = assert!(READ_PAUSE_FIRST.as_nanos() <= READ_PAUSE_MAX.as_nanos());
