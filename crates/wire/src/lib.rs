@@ -5,9 +5,16 @@
 //! memory by a number that a client claims, and none decodes a single record of a batch unless a
 //! rule needs it (I-BYTES). Requests and responses themselves are encoded and decoded by the crate
 //! `kafka-protocol`; its record decoder is never used, because it can be made to burn seconds and
-//! gigabytes by a batch of a few dozen bytes.
+//! gigabytes by a batch of a few dozen bytes. Fetch answers have an encoder of their own, which
+//! leaves the records where they are.
 //!
-//! In reading order: [`frame`], [`request`], [`apis`], [`batch`], [`limits`].
+//! In reading order: [`frame`], [`request`], [`apis`], [`response`], [`fetch_response`],
+//! [`batch`], [`limits`].
 
+pub mod apis;
 pub mod batch;
+pub mod fetch_response;
+pub mod frame;
 pub mod limits;
+pub mod request;
+pub mod response;

@@ -31,3 +31,14 @@ pub const fn decompressed_bytes_max(compressed: usize) -> usize {
 const _: () = assert!(
     FRAME_GROWTH_BYTES < FRAME_BYTES_MAX && DECOMPRESSED_BYTES_ANY_RATIO < DECOMPRESSED_BYTES_MAX
 );
+
+/// Size of a connection's read-ahead. A record held in memory keeps at most one such block of
+/// neighbours with it.
+pub const READ_AHEAD_BYTES: usize = 16 * 1024;
+
+/// The shortest request: API key, version and correlation id.
+pub const REQUEST_HEAD_BYTES: usize = 8;
+
+/// Pieces handed to one vectored write: what Linux takes at most (`IOV_MAX`) is 1024; fewer keep
+/// the list on a page.
+pub const WRITE_SLICES_MAX: usize = 256;

@@ -1,0 +1,217 @@
+//! Frames: a four-byte length and as many bytes, read from a stranger.
+//!
+//! The length is checked before anything else is read. The buffer grows only when it is full of
+//! bytes that came, by at most as much as came already (and at least one step), so that memory
+//! follows what was received and never what was claimed. A small frame is cut out of the
+//! connection's read-ahead; a large one gets an allocation of its own and nothing behind it is
+//! read, so that the records inside are slices of it, with no further copy, and keep nothing else
+//! in memory.
+//!
+//! The API key, the first field of every request, is shown before the rest is read: whether to
+//! wait for memory, and for which, depends on it.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::limits::{FRAME_BYTES_MAX, FRAME_GROWTH_BYTES, READ_AHEAD_BYTES, REQUEST_HEAD_BYTES};
+
+/// Length of the length field.
+const LENGTH_BYTES: usize = 4;
+
+/// Why no frame could be read. All of them end the connection.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// A length that no request has: negative, too short for a request header, or too long.
+    #[error("a frame of {0} bytes: allowed are {REQUEST_HEAD_BYTES} to {FRAME_BYTES_MAX}")]
+    Length(i32),
+    /// The peer closed within a frame.
+    #[error("the connection ended within a frame")]
+    CutOff,
+    /// The peer stopped sending within a frame.
+    #[error("no byte of a frame came for {0:?}")]
+    Stalled(Duration),
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What the first bytes of a frame say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHead {
+    /// Length of the frame without its length field; within the limits.
+    pub length: usize,
+    /// The request's API key.
+    pub api_key: i16,
+}
+
+/// Reads frames from a socket.
+#[derive(Debug)]
+pub struct FrameReader<R> {
+    io: R,
+    buffer: BytesMut,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Reads from `io`.
+    pub fn new(io: R) -> Self {
+        Self { io, buffer: BytesMut::new() }
+    }
+
+    /// Waits for the next frame and looks at its first bytes; `None` when the peer closed between
+    /// two frames. Cancel safe. The caller sets the deadline: a connection may be idle for long.
+    pub async fn head(&mut self) -> Result<Option<FrameHead>, FrameError> {
+        loop {
+            if let Some(head) = self.buffered_head()? {
+                return Ok(Some(head));
+            }
+            if self.buffer.capacity() - self.buffer.len() < LENGTH_BYTES + REQUEST_HEAD_BYTES {
+                self.buffer.reserve(READ_AHEAD_BYTES);
+            }
+            if self.io.read_buf(&mut self.buffer).await? == 0 {
+                let between_frames = self.buffer.is_empty();
+                return if between_frames { Ok(None) } else { Err(FrameError::CutOff) };
+            }
+        }
+    }
+
+    fn buffered_head(&self) -> Result<Option<FrameHead>, FrameError> {
+        let Some((length, rest)) = self.buffer.split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let claimed = i32::from_be_bytes(*length);
+        let length = usize::try_from(claimed)
+            .ok()
+            .filter(|length| (REQUEST_HEAD_BYTES..=FRAME_BYTES_MAX).contains(length))
+            .ok_or(FrameError::Length(claimed))?;
+        Ok(rest.first_chunk().map(|key| FrameHead { length, api_key: i16::from_be_bytes(*key) }))
+    }
+
+    /// The frame that `head` announced, without its length field. `stall` is the longest pause
+    /// between two of its bytes. Not cancel safe in the sense that a dropped call leaves the
+    /// connection inside a frame.
+    pub async fn body(&mut self, head: FrameHead, stall: Duration) -> Result<Bytes, FrameError> {
+        let whole = LENGTH_BYTES + head.length;
+        while self.buffer.len() < whole {
+            let missing = whole - self.buffer.len();
+            if self.buffer.capacity() == self.buffer.len() {
+                let step = self.buffer.len().max(FRAME_GROWTH_BYTES);
+                self.buffer.reserve(step.min(missing));
+            }
+            let mut exactly = (&mut self.buffer).limit(missing);
+            let read = tokio::time::timeout(stall, self.io.read_buf(&mut exactly))
+                .await
+                .map_err(|_| FrameError::Stalled(stall))??;
+            if read == 0 {
+                return Err(FrameError::CutOff);
+            }
+        }
+        let mut frame = self.buffer.split_to(whole).freeze();
+        Ok(frame.split_off(LENGTH_BYTES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(10);
+
+    fn framed(body: &[u8]) -> Vec<u8> {
+        [&(body.len() as i32).to_be_bytes(), body].concat()
+    }
+
+    #[tokio::test]
+    async fn frames_come_out_as_they_went_in_however_they_are_cut() {
+        let small: Vec<u8> = (0..40).collect();
+        let large: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
+        let stream = [framed(&small), framed(&large), framed(&small)].concat();
+        for chunk in [1_000, 7_777, 1 << 20] {
+            let mut mock = tokio_test_reader(&stream, chunk);
+            for expected in [&small, &large, &small] {
+                let head = mock.head().await.unwrap().unwrap();
+                assert_eq!(head.length, expected.len());
+                assert_eq!(mock.body(head, STALL).await.unwrap(), expected[..]);
+            }
+            assert_eq!(mock.head().await.unwrap(), None);
+        }
+    }
+
+    fn tokio_test_reader(stream: &[u8], chunk: usize) -> FrameReader<ChunkReader<'_>> {
+        FrameReader::new(ChunkReader { rest: stream, chunk })
+    }
+
+    /// Gives at most `chunk` bytes at a time.
+    struct ChunkReader<'a> {
+        rest: &'a [u8],
+        chunk: usize,
+    }
+
+    impl AsyncRead for ChunkReader<'_> {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            let n = self.rest.len().min(self.chunk).min(buf.remaining());
+            let (now, later) = self.rest.split_at(n);
+            buf.put_slice(now);
+            self.rest = later;
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn impossible_lengths_are_refused_before_anything_is_reserved() {
+        for length in [-1, 0, 7, FRAME_BYTES_MAX as i32 + 1, i32::MAX, i32::MIN] {
+            let stream = [&length.to_be_bytes()[..], &[0; 8]].concat();
+            let mut reader = FrameReader::new(&stream[..]);
+            assert!(matches!(reader.head().await, Err(FrameError::Length(l)) if l == length));
+            assert!(reader.buffer.capacity() <= 2 * READ_AHEAD_BYTES);
+        }
+        // An HTTP request and a TLS hello read as lengths far too long.
+        for stranger in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 2, 0, 1, 0, 1]] {
+            let mut reader = FrameReader::new(stranger);
+            assert!(matches!(reader.head().await, Err(FrameError::Length(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_follows_what_came_and_not_what_was_claimed() {
+        let mut stream = (FRAME_BYTES_MAX as i32).to_be_bytes().to_vec();
+        stream.resize(10_000, 0);
+        let mut reader = FrameReader::new(&stream[..]);
+        let head = reader.head().await.unwrap().unwrap();
+        assert_eq!(head.length, FRAME_BYTES_MAX);
+        assert!(matches!(reader.body(head, STALL).await, Err(FrameError::CutOff)));
+        assert!(reader.buffer.capacity() <= stream.len() + 2 * FRAME_GROWTH_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_makes_no_progress_stalls() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut reader = FrameReader::new(server);
+        tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 20, 0, 3, 0, 0]).await.unwrap();
+        let head = reader.head().await.unwrap().unwrap();
+        assert_eq!(head, FrameHead { length: 20, api_key: 3 });
+        assert!(matches!(reader.body(head, STALL).await, Err(FrameError::Stalled(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(stream in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time()
+                .build().unwrap();
+            runtime.block_on(async {
+                let mut reader = FrameReader::new(&stream[..]);
+                while let Ok(Some(head)) = reader.head().await {
+                    if reader.body(head, STALL).await.is_err() { break }
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Request headers, and the one check that `kafka-protocol` leaves out.
+//!
+//! The header is read by hand, in two steps: key, version and correlation id have the same place
+//! in every request ever, so that even one that cannot be served can be named in the log, or be
+//! answered when it is ApiVersions.
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::protocol::StrBytes;
+
+/// What is wrong with a request. It ends the connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The bytes end before the header does.
+    #[error("the request ends within its header")]
+    Truncated,
+    /// A client id that is not UTF-8.
+    #[error("the client id is not UTF-8")]
+    ClientId,
+    /// A count of elements that the bytes cannot hold.
+    #[error("{count} elements are claimed in {bytes} bytes")]
+    Count {
+        /// The claimed count.
+        count: u64,
+        /// Bytes there are.
+        bytes: usize,
+    },
+}
+
+/// The part of a request header that never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Which API.
+    pub api_key: i16,
+    /// In which version.
+    pub version: i16,
+    /// Comes back in the answer.
+    pub correlation_id: i32,
+}
+
+impl RequestHead {
+    /// Takes the head off a frame.
+    pub fn take(frame: &mut Bytes) -> Result<Self, RequestError> {
+        let mut next = |bytes: usize| {
+            (frame.remaining() >= bytes).then_some(()).ok_or(RequestError::Truncated)?;
+            Ok(frame.split_to(bytes))
+        };
+        Ok(Self {
+            api_key: next(2)?.get_i16(),
+            version: next(2)?.get_i16(),
+            correlation_id: next(4)?.get_i32(),
+        })
+    }
+}
+
+/// Takes the rest of the header off a frame and returns the client id. `flexible`: whether the
+/// request has header version 2, with tagged fields (which are skipped; none is defined).
+pub fn take_client_id(frame: &mut Bytes, flexible: bool) -> Result<Option<StrBytes>, RequestError> {
+    let length = frame.try_get_i16().map_err(|_| RequestError::Truncated)?;
+    let client_id = match usize::try_from(length) {
+        // Kafka takes only −1 for "none"; any other negative length has no meaning either.
+        Err(_) => None,
+        Ok(length) if length > frame.len() => return Err(RequestError::Truncated),
+        Ok(length) => {
+            Some(StrBytes::from_utf8(frame.split_to(length)).map_err(|_| RequestError::ClientId)?)
+        }
+    };
+    if flexible {
+        // Every field takes at least two bytes, so the loop ends with the frame at the latest.
+        for _ in 0..take_unsigned_varint(frame)? {
+            take_unsigned_varint(frame)?;
+            let size = take_unsigned_varint(frame)? as usize;
+            if size > frame.len() {
+                return Err(RequestError::Truncated);
+            }
+            frame.advance(size);
+        }
+    }
+    Ok(client_id)
+}
+
+/// Checks the count of the array that a request body has at byte `at`: every element takes at
+/// least one byte, so a larger count than bytes is a lie.
+///
+/// `kafka-protocol` reserves memory by that count. A lie inside the body still gets through; the
+/// process's allocator turns it into a decode error, as it maps memory only when it is used.
+pub fn check_array_count(body: &[u8], at: usize, flexible: bool) -> Result<(), RequestError> {
+    let mut rest = body.get(at..).ok_or(RequestError::Truncated)?;
+    let count = if flexible {
+        u64::from(take_unsigned_varint(&mut rest)?.saturating_sub(1))
+    } else {
+        // −1 is "no array".
+        u64::try_from(rest.try_get_i32().map_err(|_| RequestError::Truncated)?).unwrap_or(0)
+    };
+    if count > rest.len() as u64 {
+        return Err(RequestError::Count { count, bytes: rest.len() });
+    }
+    Ok(())
+}
+
+fn take_unsigned_varint(bytes: &mut impl Buf) -> Result<u32, RequestError> {
+    let mut value = 0u32;
+    for i in 0..5 {
+        let byte = bytes.try_get_u8().map_err(|_| RequestError::Truncated)?;
+        value |= u32::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(RequestError::Truncated)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Metadata v12 whose topic count is 2³² − 1: five bytes that ask another decoder for 309 GB.
+    const METADATA_COUNT_BOMB: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
+
+    #[test]
+    fn both_header_versions_are_read() {
+        let mut plain = Bytes::from_static(b"\x00\x03\x00\x04\x00\x00\x00\x07\x00\x02mebody");
+        let head = RequestHead::take(&mut plain).unwrap();
+        assert_eq!(head, RequestHead { api_key: 3, version: 4, correlation_id: 7 });
+        let client_id = take_client_id(&mut plain, false).unwrap();
+        assert_eq!(client_id.unwrap().as_str(), "me");
+        assert_eq!(plain, b"body"[..]);
+
+        let mut tagged = Bytes::from_static(b"\xff\xff\x01\x05\x03abcbody");
+        assert_eq!(take_client_id(&mut tagged, true).unwrap(), None);
+        assert_eq!(tagged, b"body"[..]);
+    }
+
+    #[test]
+    fn headers_that_end_early_or_lie_are_refused() {
+        assert!(RequestHead::take(&mut Bytes::from_static(&[0, 3, 0])).is_err());
+        let refused = |bytes: &'static [u8]| {
+            take_client_id(&mut Bytes::from_static(bytes), true).unwrap_err()
+        };
+        assert_eq!(refused(b"\x00\x09me"), RequestError::Truncated);
+        assert_eq!(refused(b"\x00\x01\xff\x00"), RequestError::ClientId);
+        assert_eq!(refused(b"\xff\xff\xff\xff\xff\xff\x0f"), RequestError::Truncated);
+        assert_eq!(refused(b"\xff\xff\x01\x00\x7f"), RequestError::Truncated);
+    }
+
+    #[test]
+    fn a_claimed_count_beyond_the_bytes_is_refused_before_anything_is_reserved() {
+        assert!(matches!(
+            check_array_count(&METADATA_COUNT_BOMB, 0, true),
+            Err(RequestError::Count { count: 4_294_967_294, bytes: 0 })
+        ));
+        assert!(check_array_count(&[0x7f, 0xff, 0xff, 0xff, 0], 0, false).is_err());
+        assert!(check_array_count(&[0xff; 4], 0, false).is_ok());
+        assert!(check_array_count(&[0], 0, true).is_ok());
+        assert!(check_array_count(&[9, 0, 0, 0, 1, 0], 1, false).is_ok());
+        assert!(check_array_count(&[9], 2, false).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..60), at in 0usize..70,
+            flexible: bool,
+        ) {
+            let mut frame = Bytes::from(bytes.clone());
+            let _ = RequestHead::take(&mut frame);
+            let _ = take_client_id(&mut frame, flexible);
+            let _ = check_array_count(&bytes, at, flexible);
+        }
+    }
+}
