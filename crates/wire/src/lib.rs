@@ -9,12 +9,14 @@
 //! leaves the records where they are.
 //!
 //! In reading order: [`frame`], [`request`], [`apis`], [`response`], [`fetch_response`],
-//! [`batch`], [`limits`].
+//! [`batch`], [`decompress`], [`records`], [`limits`].
 
 pub mod apis;
 pub mod batch;
+pub mod decompress;
 pub mod fetch_response;
 pub mod frame;
 pub mod limits;
+pub mod records;
 pub mod request;
 pub mod response;
