@@ -1,0 +1,188 @@
+//! All settings. To add one: an entry here, its use where the server is put together, and
+//! `cargo run -p ottla -- docs --write`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::define::section;
+use crate::layers::Reader;
+use crate::value::{HostPort, Raw, Secret, Value};
+use crate::{ByteSize, SettingInfo};
+
+section! {
+    /// This process.
+    pub struct Node in "node" {
+        /// The node's id in the cluster, and its broker id as clients see it. Two nodes of a
+        /// cluster must not share one.
+        id: i32 = "1", range "0" to "2147483647", flag "node-id";
+        /// The availability zone it runs in.
+        zone: String = "", flag "zone";
+        /// The directory for everything this node keeps on disk: the control plane's log and
+        /// snapshots, and the objects too unless `object_store.url` says otherwise.
+        data_dir: PathBuf = "./ottla-data", flag "data-dir";
+    }
+}
+
+section! {
+    /// The listener for Kafka clients, and how topics begin.
+    pub struct Kafka in "kafka" {
+        /// Where Kafka clients connect.
+        listen: SocketAddr = "127.0.0.1:9092", flag "kafka-listen";
+        /// Host and port that clients are told to connect to. Not set: the address it listens on.
+        /// Must be set when that is a wildcard address such as 0.0.0.0.
+        advertise: Option<HostPort> = "", flag "kafka-advertise";
+        /// Create a topic when a client that allows it asks for its metadata
+        /// (`auto.create.topics.enable`).
+        auto_create_topics: bool = "true";
+        /// Partitions of a topic whose creator did not say (`num.partitions`).
+        num_partitions: i32 = "1", range "1" to "10000";
+        /// Replication factor shown for a topic whose creator did not say
+        /// (`default.replication.factor`). Durability is the object store's; the number is only
+        /// shown.
+        default_replication_factor: i16 = "1", range "1" to "1000";
+        /// How long the first rebalance of an empty group waits for more members
+        /// (`group.initial.rebalance.delay.ms`).
+        group_initial_rebalance_delay: Duration = "3s", range "0ms" to "5m";
+    }
+}
+
+section! {
+    /// The listener for the other nodes of the cluster.
+    pub struct Rpc in "rpc" {
+        /// Where other nodes connect. A cluster has one node today: the address is checked and
+        /// reserved for this use, and nothing listens on it.
+        listen: SocketAddr = "127.0.0.1:9093", flag "rpc-listen";
+    }
+}
+
+section! {
+    /// The HTTP listener for operators: `/livez`, `/readyz`, `/metrics`.
+    pub struct Admin in "admin" {
+        /// Where it listens. It has no authentication: keep it off public networks.
+        listen: SocketAddr = "127.0.0.1:9094", flag "admin-listen";
+    }
+}
+
+section! {
+    /// Where records are kept.
+    pub struct ObjectStore in "object_store" {
+        /// `file:///absolute/path`, `s3://bucket/prefix` or `memory:` (gone with the process). Not
+        /// set: the directory `objects` in `node.data_dir`. A bucket and prefix belong to one
+        /// cluster.
+        url: Option<String> = "", flag "object-store";
+        /// URL of an S3-compatible service. Not set: AWS.
+        endpoint: Option<String> = "";
+        /// The bucket's region. Not set: `AWS_REGION`.
+        region: Option<String> = "";
+        /// Put the bucket's name into the path of requests instead of the host name, as most
+        /// S3-compatible services expect.
+        path_style: bool = "false";
+        /// Allow an endpoint without TLS.
+        allow_http: bool = "false";
+        /// Key id for the S3 service. Not set: the usual sources (`AWS_ACCESS_KEY_ID`, web
+        /// identity, instance role).
+        access_key_id: Option<Secret> = "";
+        /// The secret that belongs to `access_key_id`.
+        secret_access_key: Option<Secret> = "";
+    }
+}
+
+section! {
+    /// The write path: when buffered records become an object.
+    pub struct Produce in "produce" {
+        /// The longest time a record waits in the buffer before its object is sealed. A topic's
+        /// `ottla.linger.ms` goes before it.
+        linger: Duration = "250ms", range "0ms" to "60s";
+    }
+}
+
+section! {
+    /// The cache of object data that fetches read through.
+    pub struct Cache in "cache" {
+        /// Memory for cached object data.
+        bytes: ByteSize = "256MiB", range "1MiB" to "1TiB";
+    }
+}
+
+section! {
+    /// Logs, on standard error.
+    pub struct Log in "log" {
+        /// `text` for people, `json` for machines: one object per line.
+        format: LogFormat = "text", flag "log-format";
+        /// Levels, for all or by part, separated by commas: `info`, `warn,ottla_broker=debug`.
+        filter: String = "info";
+    }
+}
+
+/// Declares the sections once: the tree, its reader and the lists made from it.
+macro_rules! config {
+    ($($field:ident: $section:ident,)+) => {
+        /// All settings of a process.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $(#[doc = concat!("Section `[", stringify!($field), "]`.")] pub $field: $section,)+
+        }
+
+        impl Config {
+            pub(crate) fn read(reader: &mut Reader<'_>) -> Self {
+                Self { $($field: $section::read(reader),)+ }
+            }
+        }
+
+        /// Every setting, in the order of the reference page.
+        pub fn settings() -> impl Iterator<Item = &'static SettingInfo> {
+            [$($section::SETTINGS,)+].into_iter().flatten()
+        }
+
+        /// Every section: its name and what it is about.
+        pub(crate) fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
+            [$((stringify!($field), $section::DOC),)+].into_iter()
+        }
+    };
+}
+
+config! {
+    node: Node,
+    kafka: Kafka,
+    rpc: Rpc,
+    admin: Admin,
+    object_store: ObjectStore,
+    produce: Produce,
+    cache: Cache,
+    log: Log,
+}
+
+pub(crate) fn section_names() -> impl Iterator<Item = &'static str> {
+    sections().map(|(name, _)| name)
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Value for LogFormat {
+    const KIND: &'static str = "`text` or `json`";
+    const EXPECTED: &'static str = "text or json";
+
+    fn parse(raw: &Raw) -> Option<Self> {
+        match raw.text().as_str() {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn show(&self) -> Raw {
+        let text = match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        };
+        Raw::Text(text.to_owned())
+    }
+}
