@@ -8,5 +8,6 @@
 
 pub mod api;
 pub mod context;
+pub mod group;
 pub mod options;
 pub mod registration;

@@ -1,0 +1,129 @@
+//! What of a group outlives its coordinator, and how a group begins from it.
+//!
+//! Stored are the generation, the members with all they said about themselves, and the assignment:
+//! everything that members of a stable group hold the coordinator to. Not stored are waiting
+//! requests, ids that were given out and not used, and a rebalance on its way: after a move the
+//! group is as it was before that rebalance, members learn it (illegal generation, unknown member)
+//! and join again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_control_api::GroupState;
+use ottla_format::command::{GroupMember, GroupMetadata};
+use ottla_model::GroupId;
+use tokio::time::Instant;
+
+use super::error::GroupError;
+use super::message::{Effect, StorePurpose};
+use super::options::GroupOptions;
+use super::roster::Member;
+use super::state::{Group, State};
+
+fn duration_of(ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+fn ms_of(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// About how many bytes the metadata takes as a command.
+pub(super) fn metadata_bytes(metadata: &GroupMetadata) -> usize {
+    let of_member = |member: &GroupMember| {
+        let names = member.member_id.len()
+            + member.instance_id.as_deref().map_or(0, str::len)
+            + member.client_id.len()
+            + member.client_host.len();
+        let protocols: usize = member.protocols.iter().map(|(n, m)| n.len() + m.len()).sum();
+        names + protocols + member.assignment.len()
+    };
+    metadata.members.iter().map(of_member).sum()
+}
+
+impl Group {
+    /// A group as it was stored: stable if it has members, each with a fresh session.
+    pub fn load(id: GroupId, options: GroupOptions, stored: GroupState, now: Instant) -> Self {
+        let mut group = Self::new(id, options);
+        group.known = stored.metadata.is_some() || !stored.offsets.is_empty();
+        let Some(metadata) = stored.metadata else { return group };
+        group.generation = metadata.generation;
+        group.protocol_type = Some(metadata.protocol_type).filter(|name| !name.is_empty());
+        for member in metadata.members {
+            let member_id = member.member_id.clone();
+            group.roster.add(member_from(member));
+            group.renew(now, &member_id);
+        }
+        if !group.roster.is_empty() {
+            group.state = State::Stable;
+            group.protocol = metadata.protocol;
+            group.leader = metadata.leader;
+        }
+        group
+    }
+
+    /// What is to be stored of the group as it is.
+    pub(super) fn metadata(&self) -> GroupMetadata {
+        let assignment = self.roster.iter().map(|m| (m.id.clone(), m.assignment.clone())).collect();
+        self.metadata_with(&assignment)
+    }
+
+    /// What is to be stored of the group with an assignment that members do not have yet.
+    pub(super) fn metadata_with(&self, assignment: &BTreeMap<Arc<str>, Bytes>) -> GroupMetadata {
+        let member_to = |member: &Member| GroupMember {
+            member_id: member.id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            session_timeout_ms: ms_of(member.session_timeout),
+            rebalance_timeout_ms: ms_of(member.rebalance_timeout),
+            protocols: member.protocols.clone(),
+            assignment: assignment.get(&member.id).cloned().unwrap_or_default(),
+        };
+        GroupMetadata {
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone().unwrap_or_else(|| "".into()),
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            members: self.roster.iter().map(member_to).collect(),
+        }
+    }
+
+    /// An [`Effect::Store`] is done.
+    pub fn stored(
+        &mut self,
+        now: Instant,
+        purpose: StorePurpose,
+        result: Result<(), GroupError>,
+    ) -> Vec<Effect> {
+        match purpose {
+            StorePurpose::Assignment { generation } => {
+                self.assignment_stored(now, generation, result);
+            }
+            StorePurpose::Empty { leaving } => self.empty_stored(leaving),
+            purpose @ StorePurpose::StaticReturn { .. } => {
+                self.static_return_stored(now, purpose, result);
+            }
+        }
+        self.take_effects()
+    }
+}
+
+fn member_from(member: GroupMember) -> Member {
+    Member {
+        id: member.member_id,
+        instance_id: member.instance_id,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        session_timeout: duration_of(member.session_timeout_ms),
+        rebalance_timeout: duration_of(member.rebalance_timeout_ms),
+        protocols: member.protocols,
+        assignment: member.assignment,
+        join: None,
+        sync: None,
+        is_new: false,
+        expires: None,
+    }
+}
