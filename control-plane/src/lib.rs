@@ -1,1 +1,4 @@
-//! control-plane
+//! The control plane: the replicated state machine and what keeps it.
+
+pub mod limits;
+pub mod state;

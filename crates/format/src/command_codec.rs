@@ -365,8 +365,7 @@ fn read_batch(r: &mut Reader<'_>, before: &Before) -> Result<CommitBatch> {
     let position = BytePosition(before.end.wrapping_add(gap as u64));
     let length = r.narrow("batch length")?;
     let last_offset_delta = r.narrow_zigzag("last offset delta")?;
-    let max_timestamp =
-        TimestampMs(before.max_timestamp.wrapping_add(r.zigzag("max timestamp")?));
+    let max_timestamp = TimestampMs(before.max_timestamp.wrapping_add(r.zigzag("max timestamp")?));
     let producer = if has(HAS_PRODUCER) {
         let (id, epoch) = if has(SAME_PRODUCER) {
             before.producer

@@ -37,8 +37,8 @@ mod topic;
 
 pub use broker::{BrokerEntry, BrokerStatus, put_outcome};
 pub use counters::Counters;
-pub(crate) use group::{read_committed_offset, read_group_metadata};
 pub use group::{put_committed_offset, put_group_metadata};
+pub(crate) use group::{read_committed_offset, read_group_metadata};
 pub use key::{StateKey, StateKeyKind};
 pub use object::{ObjectEntry, ObjectStatus};
 pub use partition::{ExtentEntry, PartitionEntry};

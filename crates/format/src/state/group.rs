@@ -106,9 +106,6 @@ fn put_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-fn read_optional_text(
-    r: &mut Reader<'_>,
-    what: &'static str,
-) -> Result<Option<Arc<str>>> {
+fn read_optional_text(r: &mut Reader<'_>, what: &'static str) -> Result<Option<Arc<str>>> {
     Ok(if r.flag(what)? { Some(r.text(what)?.into()) } else { None })
 }

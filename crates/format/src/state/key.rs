@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use ottla_model::{
-    BrokerId, GroupId, ObjectSeq, PartitionId, PartitionIndex, ProducerId, TopicId,
-};
+use ottla_model::{BrokerId, GroupId, ObjectSeq, PartitionId, PartitionIndex, ProducerId, TopicId};
 
 use crate::codec::{DecodeError, Reader, Result};
 

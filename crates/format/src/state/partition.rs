@@ -82,10 +82,9 @@ impl ExtentEntry {
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
         let base_offset = r.zigzag("extent base offset")?;
         let delta: i64 = r.narrow("extent last offset")?;
-        let last_offset = base_offset.checked_add(delta).ok_or(DecodeError::Invalid {
-            what: "extent last offset",
-            value: i128::from(delta),
-        })?;
+        let last_offset = base_offset
+            .checked_add(delta)
+            .ok_or(DecodeError::Invalid { what: "extent last offset", value: i128::from(delta) })?;
         Ok(Self {
             base_offset: Offset(base_offset),
             last_offset: Offset(last_offset),

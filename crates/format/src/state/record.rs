@@ -98,9 +98,7 @@ impl StateRecord {
         let record = match key {
             StateKey::Counters => Self::Counters(Counters::read(r)?),
             StateKey::Topic(topic) => Self::Topic(topic, TopicEntry::read(r)?),
-            StateKey::Partition(partition) => {
-                Self::Partition(partition, PartitionEntry::read(r)?)
-            }
+            StateKey::Partition(partition) => Self::Partition(partition, PartitionEntry::read(r)?),
             StateKey::Extents(partition, chunk) => {
                 let count = chunk_count(r, EXTENT_BYTES_MIN, "extent chunk length")?;
                 let extents = (0..count).map(|_| ExtentEntry::read(r)).collect::<Result<_>>()?;

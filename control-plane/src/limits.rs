@@ -1,0 +1,45 @@
+//! Every bound of this crate, with its reason.
+
+/// The most partitions a cluster may have, over all topics. A partition costs a controller about
+/// 1 KiB when idle; the design is measured at 100,000, and twice that still fits its memory.
+pub const PARTITIONS_MAX: usize = 200_000;
+
+/// How long a producer's state outlives its last batch, in milliseconds: Kafka's default of
+/// `producer.id.expiration.ms`.
+pub const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
+
+/// How many outcomes of decided objects are kept per broker run. A broker has a few dozen objects
+/// in flight and moves its frontier with every commit; one that is a thousand behind has stopped
+/// reading answers, and is told "not yet" until its frontier moves.
+pub const OUTCOMES_KEPT_MAX: usize = 1_024;
+
+/// How many replaced process starts are remembered per broker id. A process that was replaced so
+/// many registrations ago and still runs would be taken for a new one; each registration takes at
+/// least a process start, and a replaced process learns of it within a session.
+pub const REPLACED_NONCES_MAX: usize = 64;
+
+/// The most extents in one answer, whatever bytes were asked for: about 100 KiB of them.
+pub const EXTENT_PAGE_MAX: usize = 1_024;
+
+/// How many changed keys the state remembers for the checkpoint before it gives up on telling
+/// them apart and has the whole checkpoint rewritten: a checkpoint that stalls never grows memory.
+pub const DIRTY_KEYS_MAX: usize = 1_000_000;
+
+/// Length at which a segment of the Raft log is closed and the next begun. Purging frees whole
+/// segments, so this is the grain of the disk space that a snapshot frees.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of recent entries that the log keeps in memory. Entries are applied (and sent to peers
+/// that keep up) right after they were appended; older ones are read from disk.
+pub const LOG_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Requests that may wait for the log's writer. openraft has few writes in flight; a full queue
+/// makes it wait.
+pub const LOG_QUEUE: usize = 1_024;
+
+/// Requests that one sync makes durable together, at most: bounds the memory of a batch.
+pub const LOG_BATCH_REQUESTS: usize = 256;
+
+/// How long the log must be idle before a frame is written that says what is synced. Long enough
+/// to cost nothing under load, short enough that a crash seldom meets an unmarked tail.
+pub const LOG_IDLE: std::time::Duration = std::time::Duration::from_millis(100);

@@ -1,0 +1,44 @@
+//! What every change of the state is entered in.
+
+use ottla_format::state::{Counters, StateKey};
+use ottla_model::TimestampMs;
+
+use super::digest::Digest;
+use super::dirty::Dirty;
+
+/// Counters, digest and dirty keys. Every function that changes a table gets them, so that none
+/// can change it unseen.
+#[derive(Clone, Debug)]
+pub struct Books {
+    pub(super) counters: Counters,
+    pub(super) digest: Digest,
+    pub(super) dirty: Dirty,
+}
+
+impl Books {
+    pub(super) fn new() -> Self {
+        let mut books =
+            Self { counters: Counters::START, digest: Digest::default(), dirty: Dirty::default() };
+        books.enter_counters();
+        books
+    }
+
+    /// Replicated time never goes backward.
+    pub(super) fn advance_time(&mut self, time: TimestampMs) {
+        self.counters.time = self.counters.time.max(time);
+    }
+
+    /// Enters the present counters into a digest that has none.
+    pub(super) fn enter_counters(&mut self) {
+        let Self { counters, digest, .. } = self;
+        digest.add(&StateKey::Counters, |out| counters.put(out));
+    }
+
+    /// Adjusts the digest after a command moved the counters.
+    pub(super) fn counters_changed(&mut self, before: Counters) {
+        if self.counters != before {
+            self.digest.remove(&StateKey::Counters, |out| before.put(out));
+            self.enter_counters();
+        }
+    }
+}

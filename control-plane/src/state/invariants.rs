@@ -1,0 +1,166 @@
+//! Promises of the state, as predicates that tests and simulation evaluate after every command.
+//!
+//! Each walks the whole state: they are for checking, never for the apply path.
+
+use std::collections::BTreeMap;
+
+use ottla_format::state::{BrokerStatus, ObjectStatus};
+use ottla_model::{BrokerAuthor, ObjectId, Offset};
+use thiserror::Error;
+
+use super::State;
+
+/// A promise that a state does not keep.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{promise} is violated: {what}")]
+pub struct Violation {
+    /// Its id.
+    pub promise: &'static str,
+    /// What is wrong, with the numbers.
+    pub what: String,
+}
+
+fn violated(promise: &'static str, what: String) -> Result<(), Violation> {
+    Err(Violation { promise, what })
+}
+
+impl State {
+    /// All promises that can be seen in one state.
+    pub fn check(&self) -> Result<(), Violation> {
+        dense(self)?;
+        idempotent(self)?;
+        sequenced(self)?;
+        live(self)?;
+        digest(self)
+    }
+}
+
+/// I-DENSE: a partition's extents follow each other without a gap up to its next offset, and begin
+/// at its log start.
+pub fn dense(state: &State) -> Result<(), Violation> {
+    for (id, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
+        let mut expected = partition.log_start;
+        for extent in partition.extents.iter_from(0) {
+            if extent.base_offset != expected || extent.last_offset < extent.base_offset {
+                return violated("I-DENSE", format!("{id}: {extent:?} instead of {expected}"));
+            }
+            expected = extent.last_offset.plus(1);
+        }
+        if expected != partition.next_offset {
+            let next = partition.next_offset;
+            return violated("I-DENSE", format!("{id} ends at {expected}, not at {next}"));
+        }
+    }
+    Ok(())
+}
+
+/// I-IDEM: what is remembered of a producer are stored batches that follow each other, in sequence
+/// as in offsets.
+pub fn idempotent(state: &State) -> Result<(), Violation> {
+    for (id, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
+        for (producer, entry) in partition.producers.iter() {
+            let wrong = |what| violated("I-IDEM", format!("{id}, producer {producer}: {what}"));
+            for pair in entry.batches().windows(2) {
+                if let [earlier, later] = pair {
+                    if !earlier.last_sequence.is_followed_by(later.base_sequence) {
+                        return wrong(format!("{later:?} follows {earlier:?}"));
+                    }
+                    if later.base_offset <= earlier.base_offset {
+                        return wrong(format!("{later:?} is stored before {earlier:?}"));
+                    }
+                }
+            }
+            let end = entry.batches().last().map_or(Offset(-1), |last| last.base_offset);
+            if entry.batches().is_empty() || end >= partition.next_offset {
+                return wrong(format!("{entry:?} was never stored"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// I-FENCE, what one state shows of it: the outcomes of a living run are those of the sequences
+/// from its frontier to the next undecided one; a fenced run has none; no epoch is from the future.
+pub fn sequenced(state: &State) -> Result<(), Violation> {
+    for (id, broker) in state.brokers.iter() {
+        let entry = &broker.entry;
+        let kept = broker.outcomes.keys().copied();
+        let wanted = (entry.frontier.0..entry.next.0).map(ottla_model::ObjectSeq);
+        let right = match entry.status {
+            BrokerStatus::Fenced => broker.outcomes.is_empty(),
+            BrokerStatus::Live | BrokerStatus::Draining => kept.eq(wanted),
+        };
+        if !right || entry.epoch >= state.books.counters.next_broker_epoch {
+            return violated("I-FENCE", format!("broker {id}: {entry:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// I-LIVE: every extent's object exists and lies within it; references and live bytes are what the
+/// extents add up to; an object is live exactly as long as it has a reference.
+pub fn live(state: &State) -> Result<(), Violation> {
+    let mut used: BTreeMap<ObjectId, (u32, u64)> = BTreeMap::new();
+    for (_, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
+        for extent in partition.extents.iter_from(0) {
+            let (references, bytes) = used.entry(extent.object).or_default();
+            *references += 1;
+            *bytes += extent.length;
+        }
+    }
+    for (id, object) in state.objects.iter() {
+        let (references, bytes) = used.remove(&id).unwrap_or_default();
+        let right = (references, bytes) == (object.references, object.live_bytes)
+            && (references > 0) == (object.status == ObjectStatus::Live)
+            && id < state.books.counters.next_object;
+        if !right {
+            let counted = format!("{references} extents with {bytes} bytes");
+            return violated("I-LIVE", format!("object {id}: {counted}, {object:?}"));
+        }
+    }
+    match used.first_key_value() {
+        Some((id, _)) => violated("I-LIVE", format!("object {id} is referenced and unknown")),
+        None => Ok(()),
+    }
+}
+
+/// The digest that was adjusted with every change is the digest of what there is.
+pub fn digest(state: &State) -> Result<(), Violation> {
+    let (adjusted, computed) = (state.digest(), state.recompute_digest());
+    if adjusted != computed {
+        return violated("digest", format!("adjusted {adjusted:032x}, computed {computed:032x}"));
+    }
+    Ok(())
+}
+
+/// I-FENCE over a step: the command of an author whose run is over changes nothing but the time
+/// and the applied index.
+pub fn fenced(before: &State, author: BrokerAuthor, after: &State) -> Result<(), Violation> {
+    if before.is_living(author) {
+        return Ok(());
+    }
+    let mut expected = before.clone();
+    let counters = expected.books.counters;
+    expected.books.counters.time = after.books.counters.time;
+    expected.books.counters_changed(counters);
+    if expected.digest() != after.digest() {
+        return violated("I-FENCE", format!("{author:?} is fenced and changed the state"));
+    }
+    Ok(())
+}
+
+/// I-FWD over a step: no partition that lives on has offsets below what it had.
+pub fn forward(before: &State, after: &State) -> Result<(), Violation> {
+    for (id, partition) in before.topics.iter().flat_map(|topic| topic.partitions()) {
+        let (old, new) = (partition.bounds(), after.bounds(id));
+        let backward = new.is_some_and(|new| {
+            new.log_start < old.log_start
+                || new.high_watermark < old.high_watermark
+                || new.last_stable < old.last_stable
+        });
+        if backward {
+            return violated("I-FWD", format!("{id}: {old:?} became {new:?}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! A state from its records: the other way of `records`.
+
+use ottla_control_api::view::TopicInfo;
+use ottla_format::codec::DecodeError;
+use ottla_format::state::{CHUNK_LENGTH, ExtentEntry, StateKey, StateRecord, TopicEntry};
+use ottla_model::{AppliedIndex, ClusterId, PartitionId, TopicId};
+use thiserror::Error;
+
+use super::State;
+use super::brokers::Broker;
+use super::partition::Partition;
+use super::topics::Topic;
+
+/// Why records make no state. All of them mean: do not use what they came from.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LoadError {
+    /// A record cannot be read.
+    #[error("a record of the state cannot be read: {0}")]
+    Decode(#[from] DecodeError),
+    /// Records do not fit each other.
+    #[error("the records of the state do not fit each other: {what} ({key:?})")]
+    Inconsistent {
+        /// What is wrong.
+        what: &'static str,
+        /// At which record.
+        key: StateKey,
+    },
+    /// Every record is well, but they are not all, or not the right ones.
+    #[error("the state has digest {computed:032x}, {stored:032x} was recorded for it")]
+    Digest {
+        /// What was recorded with the records.
+        stored: u128,
+        /// What they have.
+        computed: u128,
+    },
+}
+
+/// What must be known of a state besides its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateIdentity {
+    /// The cluster it is of.
+    pub cluster: ClusterId,
+    /// The last entry that is part of it.
+    pub applied: AppliedIndex,
+    /// Its digest.
+    pub digest: u128,
+}
+
+impl State {
+    /// Which state this is.
+    pub fn identity(&self) -> StateIdentity {
+        StateIdentity { cluster: self.cluster, applied: self.applied, digest: self.digest() }
+    }
+
+    /// Builds the state of `identity` from records in the order of [`State::records`], or in the
+    /// order of their keys, and verifies its digest.
+    pub fn from_records(
+        identity: StateIdentity,
+        records: impl IntoIterator<Item = (impl AsRef<[u8]>, impl AsRef<[u8]>)>,
+    ) -> Result<Self, LoadError> {
+        let mut state = State::new(identity.cluster);
+        state.applied = identity.applied;
+        for (key, value) in records {
+            state.load(StateRecord::decode(key.as_ref(), value.as_ref())?)?;
+        }
+        state.finish_load()?;
+        let computed = state.recompute_digest();
+        if computed != identity.digest {
+            return Err(LoadError::Digest { stored: identity.digest, computed });
+        }
+        state.books.digest.set(computed);
+        Ok(state)
+    }
+
+    fn load(&mut self, record: StateRecord) -> Result<(), LoadError> {
+        let key = record.key();
+        let inconsistent = |what| LoadError::Inconsistent { what, key };
+        match record {
+            StateRecord::Counters(counters) => self.books.counters = counters,
+            StateRecord::Topic(id, entry) => self.topics.insert(Topic::new(shown(id, entry))),
+            StateRecord::Partition(id, entry) => self
+                .topics
+                .load_partition(id, Partition::load(entry))
+                .ok_or(inconsistent("a partition out of place"))?,
+            StateRecord::Extents(id, chunk, extents) => {
+                self.load_extents(id, chunk, extents).ok_or(inconsistent("extents out of place"))?
+            }
+            StateRecord::Producer(id, producer, entry) => self
+                .topics
+                .partition_mut(id)
+                .ok_or(inconsistent("a producer without its partition"))?
+                .producers
+                .load(producer, entry),
+            StateRecord::Objects(chunk, objects) => self.objects.load_chunk(chunk, objects),
+            StateRecord::Broker(id, entry) => self.brokers.load(id, entry),
+            StateRecord::Outcome(id, seq, outcome) => {
+                let broker: &mut Broker = self
+                    .brokers
+                    .broker_mut(id)
+                    .ok_or(inconsistent("an outcome without its broker"))?;
+                broker.outcomes.insert(seq, outcome);
+            }
+            StateRecord::Group(id, metadata) => self.groups.load_metadata(&id, metadata),
+            StateRecord::GroupOffset(id, partition, offset) => {
+                self.groups.load_offset(&id, partition, offset);
+            }
+        }
+        Ok(())
+    }
+
+    fn load_extents(
+        &mut self,
+        id: PartitionId,
+        chunk: u64,
+        extents: Vec<ExtentEntry>,
+    ) -> Option<()> {
+        let partition = self.topics.partition_mut(id)?;
+        if partition.extents.len() as u64 != chunk.checked_mul(CHUNK_LENGTH as u64)? {
+            return None;
+        }
+        for extent in extents {
+            partition.extents.push(extent);
+        }
+        Some(())
+    }
+
+    /// What only shows when all records are there; makes the indexes that no record holds.
+    fn finish_load(&mut self) -> Result<(), LoadError> {
+        for topic in self.topics.iter() {
+            if topic.partitions.len() as i64 != i64::from(topic.info().partitions) {
+                let key = StateKey::Topic(topic.info().id);
+                return Err(LoadError::Inconsistent { what: "partitions are missing", key });
+            }
+        }
+        self.topics.index_expiries();
+        Ok(())
+    }
+}
+
+fn shown(id: TopicId, entry: TopicEntry) -> TopicInfo {
+    TopicInfo {
+        id,
+        name: entry.name,
+        partitions: entry.partitions,
+        replication_factor: entry.replication_factor,
+        configs: entry.configs,
+    }
+}

@@ -1,0 +1,243 @@
+//! The replicated state machine: pure, deterministic, in memory.
+//!
+//! # Contract
+//!
+//! [`State::apply`] is a function of the state and the command, and of nothing else (I-PURE): no
+//! clock, no randomness, no I/O, no iteration order that is not defined. Two states that applied
+//! the same commands are equal, and so are their digests. Commands come decoded from the log; an
+//! apply never fails and never panics. What is refused is said in the answer.
+//!
+//! Time is [`Counters::time`](ottla_format::state::Counters::time), the largest time of all
+//! commands so far: it never goes backward, whatever a leader stamps.
+//!
+//! # Shape
+//!
+//! | Table | Holds |
+//! | --- | --- |
+//! | [`Books`](books::Books) | counters, state digest, dirty keys: what every change is entered in |
+//! | [`Topics`](topics::Topics) | topics, their partitions with extents and producers |
+//! | [`Objects`](objects::Objects) | committed objects with reference counts |
+//! | [`Brokers`](brokers::Brokers) | broker ids with their newest run and its kept outcomes |
+//! | [`Groups`](groups::Groups) | committed offsets and metadata of groups |
+//!
+//! # Copies
+//!
+//! A snapshot is written from a copy, not by stopping `apply`. `State::clone` is cheap: tables are
+//! persistent ordered maps, partitions sit behind `Arc`, and a partition's extents lie in shared
+//! chunks of 256. While a copy is alive, the first apply that touches a partition copies its
+//! header, at most one chunk of extents and one leaf of its producers, nothing else.
+//!
+//! # Digest
+//!
+//! The digest is the sum (mod 2^128) of a hash of every single entry (partition header, extent,
+//! producer, object, broker, outcome, topic, group, offset, counters) and is adjusted with each
+//! change. A change that forgets to adjust it, and a copy that lost or doubled an entry, differ
+//! from [`State::recompute_digest`].
+//!
+//! # Cost
+//!
+//! A command costs what it changes. Two are paid for by what came before them: deleting a topic
+//! visits each of its extents once, as each commit that made one did; a tick visits the partitions
+//! whose oldest producer is due, at most once per expiry period and partition.
+
+pub mod books;
+pub mod brokers;
+pub mod changed;
+mod changes;
+mod commit;
+mod digest;
+pub mod dirty;
+mod expiry;
+pub mod extents;
+pub mod groups;
+pub mod invariants;
+mod load;
+pub mod objects;
+pub mod partition;
+pub mod producers;
+mod reads;
+mod records;
+pub mod topics;
+
+#[cfg(test)]
+mod tests;
+
+pub use load::{LoadError, StateIdentity};
+pub use records::RecordBytes;
+
+use ottla_control_api::view::Change;
+use ottla_format::command::{Answer, Command, CommandBody, Fenced, PutGroup};
+use ottla_model::{AppliedIndex, BrokerAuthor, ClusterId, ProducerId, TimestampMs};
+
+use books::Books;
+use brokers::Brokers;
+use changes::Changes;
+use dirty::DirtyKeys;
+use groups::Groups;
+use objects::Objects;
+use topics::Topics;
+
+/// The whole replicated state at one applied index. See the module's essay.
+#[derive(Clone, Debug)]
+pub struct State {
+    cluster: ClusterId,
+    applied: AppliedIndex,
+    books: Books,
+    topics: Topics,
+    objects: Objects,
+    brokers: Brokers,
+    groups: Groups,
+}
+
+/// What applying a command gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// For the proposer.
+    pub answer: Answer,
+    /// For the watchers. A partition occurs at most once.
+    pub changes: Vec<Change>,
+}
+
+impl State {
+    /// The state of a cluster in which nothing has happened.
+    pub fn new(cluster: ClusterId) -> Self {
+        Self {
+            cluster,
+            applied: AppliedIndex(0),
+            books: Books::new(),
+            topics: Topics::default(),
+            objects: Objects::default(),
+            brokers: Brokers::default(),
+            groups: Groups::default(),
+        }
+    }
+
+    /// The cluster this is the state of.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The index of the last entry that is part of this state.
+    pub fn applied(&self) -> AppliedIndex {
+        self.applied
+    }
+
+    /// Replicated time.
+    pub fn time(&self) -> TimestampMs {
+        self.books.counters.time
+    }
+
+    /// The digest, as adjusted by each change since the state was made or loaded.
+    pub fn digest(&self) -> u128 {
+        self.books.digest.sum()
+    }
+
+    /// Notes an entry that changes nothing but how far the state is (a blank or a membership
+    /// entry of Raft).
+    pub fn skip_to(&mut self, index: AppliedIndex) {
+        self.applied = index;
+    }
+
+    /// Applies the command that stands at `index` of the log.
+    pub fn apply(&mut self, index: AppliedIndex, command: &Command) -> Applied {
+        let counters_before = self.books.counters;
+        self.books.advance_time(command.time);
+        let mut changes = Changes::default();
+        let answer = self.apply_body(&command.body, &mut changes);
+        self.books.counters_changed(counters_before);
+        self.books.dirty.enforce_bound();
+        self.applied = index;
+        Applied { answer, changes: changes.finish() }
+    }
+
+    fn apply_body(&mut self, body: &CommandBody, changes: &mut Changes) -> Answer {
+        match body {
+            CommandBody::RegisterBroker(register) => {
+                Answer::Registered(self.brokers.register(register, &mut self.books, changes))
+            }
+            CommandBody::FenceBroker(author) => {
+                self.brokers.fence(*author, &mut self.books, changes);
+                Answer::Done
+            }
+            CommandBody::DrainBroker(author) => {
+                self.brokers.drain(*author, &mut self.books, changes);
+                Answer::Done
+            }
+            CommandBody::CommitObjects(commit) => {
+                Answer::Commits(self.commit_objects(commit, changes))
+            }
+            CommandBody::AbandonObject(abandon) => {
+                Answer::Commits(vec![self.abandon_object(abandon)])
+            }
+            CommandBody::CreateTopic(create) => {
+                Answer::TopicCreated(self.topics.create(create, &mut self.books, changes))
+            }
+            CommandBody::DeleteTopic(topic) => {
+                let Self { books, topics, objects, groups, .. } = self;
+                let existed = topics.delete(*topic, objects, books, changes);
+                groups.topic_deleted(*topic, books);
+                Answer::TopicDeleted(existed)
+            }
+            CommandBody::CreatePartitions(create) => Answer::PartitionsCreated(
+                self.topics.create_partitions(create, &mut self.books, changes),
+            ),
+            CommandBody::AllocateProducerIds(allocate) => {
+                Answer::ProducerIds(self.allocate_producer_ids(allocate.author, allocate.count))
+            }
+            CommandBody::CommitOffsets(commit) => Answer::OffsetsCommitted(
+                self.living(commit.author)
+                    .map(|()| self.groups.commit_offsets(commit, &self.topics, &mut self.books)),
+            ),
+            CommandBody::PutGroup(put) => Answer::GroupStored(self.put_group(put)),
+            CommandBody::Tick => {
+                self.topics.expire_producers(&mut self.books);
+                Answer::Done
+            }
+            CommandBody::ForgetObjects(ids) => {
+                self.objects.forget(ids, &mut self.books);
+                Answer::Done
+            }
+        }
+    }
+
+    /// I-FENCE: the check that every command of a broker begins with.
+    fn living(&self, author: BrokerAuthor) -> Result<(), Fenced> {
+        self.brokers.living(author).map(|_| ()).ok_or(Fenced)
+    }
+
+    fn allocate_producer_ids(
+        &mut self,
+        author: BrokerAuthor,
+        count: u32,
+    ) -> Result<ProducerId, Fenced> {
+        self.living(author)?;
+        let first = self.books.counters.next_producer_id;
+        let next = first.0.saturating_add(i64::from(count));
+        self.books.counters.next_producer_id = ProducerId(next);
+        Ok(first)
+    }
+
+    fn put_group(&mut self, put: &PutGroup) -> Result<(), Fenced> {
+        self.living(put.author)?;
+        self.groups.put(put, &mut self.books);
+        Ok(())
+    }
+
+    /// Says that the checkpoint holds exactly this state: only what changes from here on has to be
+    /// written to it.
+    pub fn loaded_from_checkpoint(&mut self) {
+        self.books.dirty.loaded();
+    }
+
+    /// Says that what the checkpoint holds is unknown or worthless: all of it must be written.
+    pub fn lost_checkpoint(&mut self) {
+        self.books.dirty.lost();
+    }
+
+    /// A copy for the checkpoint with the keys that changed since the last cut; from here on
+    /// changes count towards the next one.
+    pub fn cut_checkpoint(&mut self) -> (State, DirtyKeys) {
+        let dirty = self.books.dirty.cut();
+        (self.clone(), dirty)
+    }
+}

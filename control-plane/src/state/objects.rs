@@ -1,0 +1,120 @@
+//! Committed objects, by number.
+//!
+//! Numbers are given out in commit order, so new objects are always at the end; forgotten ones
+//! leave holes, which cost nothing. Objects lie in chunks of 256 numbers that copies share.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use ottla_control_api::view::ObjectRef;
+use ottla_format::state::{CHUNK_LENGTH, ObjectEntry, ObjectStatus, StateKey};
+use ottla_model::ObjectId;
+
+use super::books::Books;
+
+/// A chunk's objects, ascending by slot (number modulo 256).
+type Chunk = Vec<(u8, ObjectEntry)>;
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Objects(OrdMap<u64, Arc<Chunk>>);
+
+pub(super) fn chunk_of(object: ObjectId) -> u64 {
+    object.0 / CHUNK_LENGTH as u64
+}
+
+fn slot_of(object: ObjectId) -> u8 {
+    (object.0 % CHUNK_LENGTH as u64) as u8
+}
+
+impl Objects {
+    /// One of them.
+    pub fn get(&self, object: ObjectId) -> Option<&ObjectEntry> {
+        let chunk = self.0.get(&chunk_of(object))?;
+        let at = chunk.binary_search_by_key(&slot_of(object), |(slot, _)| *slot).ok()?;
+        chunk.get(at).map(|(_, entry)| entry)
+    }
+
+    /// All of them, in order of number.
+    pub fn iter(&self) -> impl Iterator<Item = (ObjectId, &ObjectEntry)> {
+        self.0.iter().flat_map(|(number, chunk)| {
+            chunk.iter().map(move |(slot, entry)| {
+                (ObjectId(number * CHUNK_LENGTH as u64 + u64::from(*slot)), entry)
+            })
+        })
+    }
+
+    /// What brokers are told of an object.
+    pub fn reference(&self, object: ObjectId) -> Option<Arc<ObjectRef>> {
+        let entry = self.get(object)?;
+        Some(Arc::new(ObjectRef { id: object, name: entry.name, size: entry.size }))
+    }
+
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
+        self.0.iter().map(|(number, chunk)| (*number, &**chunk))
+    }
+
+    pub(super) fn chunk(&self, number: u64) -> Option<&Chunk> {
+        self.0.get(&number).map(|chunk| &**chunk)
+    }
+
+    pub(super) fn load_chunk(&mut self, number: u64, chunk: Chunk) {
+        self.0.insert(number, Arc::new(chunk));
+    }
+
+    /// Puts in a new object; its number is the highest so far.
+    pub(super) fn insert(&mut self, object: ObjectId, entry: ObjectEntry, books: &mut Books) {
+        let chunk = self.0.entry(chunk_of(object)).or_default();
+        Arc::make_mut(chunk).push((slot_of(object), entry));
+        enter(object, &entry, books);
+    }
+
+    /// An extent of `bytes` bytes is gone. The object is condemned with its last one.
+    pub(super) fn release(&mut self, object: ObjectId, bytes: u64, books: &mut Books) {
+        let at = books.counters.time;
+        self.change(object, books, |entry| {
+            entry.references = entry.references.saturating_sub(1);
+            entry.live_bytes = entry.live_bytes.saturating_sub(bytes);
+            if entry.references == 0 && entry.status == ObjectStatus::Live {
+                entry.status = ObjectStatus::Condemned { at };
+            }
+        });
+    }
+
+    fn change(&mut self, object: ObjectId, books: &mut Books, by: impl FnOnce(&mut ObjectEntry)) {
+        let Some(chunk) = self.0.get_mut(&chunk_of(object)) else { return };
+        let slot = slot_of(object);
+        let Ok(at) = chunk.binary_search_by_key(&slot, |(slot, _)| *slot) else { return };
+        if let Some((_, entry)) = Arc::make_mut(chunk).get_mut(at) {
+            books.digest.remove(&StateKey::Objects(object.0), |out| entry.put(out));
+            by(entry);
+            enter(object, entry, books);
+        }
+    }
+
+    /// Forgets objects that were deleted from the bucket. Only condemned ones: a live object can
+    /// never be forgotten, whoever asks (I-LIVE).
+    pub(super) fn forget(&mut self, objects: &[ObjectId], books: &mut Books) {
+        for object in objects {
+            let condemned = self
+                .get(*object)
+                .filter(|entry| matches!(entry.status, ObjectStatus::Condemned { .. }));
+            let Some(entry) = condemned.copied() else { continue };
+            books.digest.remove(&StateKey::Objects(object.0), |out| entry.put(out));
+            books.dirty.object(*object);
+            let number = chunk_of(*object);
+            if let Some(chunk) = self.0.get_mut(&number) {
+                let chunk = Arc::make_mut(chunk);
+                chunk.retain(|(slot, _)| *slot != slot_of(*object));
+                if chunk.is_empty() {
+                    self.0.remove(&number);
+                }
+            }
+        }
+    }
+}
+
+fn enter(object: ObjectId, entry: &ObjectEntry, books: &mut Books) {
+    books.digest.add(&StateKey::Objects(object.0), |out| entry.put(out));
+    books.dirty.object(object);
+}

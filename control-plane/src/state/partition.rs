@@ -1,0 +1,192 @@
+//! One partition: its offsets, extents and producers, and the append to it.
+
+use ottla_control_api::PartitionBounds;
+use ottla_format::command::{BatchOutcome, CommitBatch};
+use ottla_format::state::{ExtentEntry, PartitionEntry, StateKey};
+use ottla_model::{BytePosition, ObjectId, Offset, PartitionId, TimestampMs};
+
+use super::books::Books;
+use super::dirty::Generation;
+use super::extents::ExtentLog;
+use super::producers::{Producers, Verdict, check, records};
+
+/// A partition. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Partition {
+    pub(super) log_start: Offset,
+    pub(super) next_offset: Offset,
+    pub(super) extents: ExtentLog,
+    pub(super) producers: Producers,
+    /// Its place in the index of expiries: no producer is due before. `None`: no producers.
+    pub(super) expiry_check: Option<TimestampMs>,
+    /// The checkpoint period in which it last changed, and the first chunk of extents that
+    /// changed in it.
+    dirty: Generation,
+    dirty_from_chunk: usize,
+}
+
+/// Batches of one object that follow each other in it and go to one partition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run<'a> {
+    pub(super) partition: PartitionId,
+    pub(super) object: ObjectId,
+    /// The topic has log-append time.
+    pub(super) log_append: bool,
+    pub(super) batches: &'a [CommitBatch],
+}
+
+impl Partition {
+    /// Its offsets. Without transactions, everything committed is stable.
+    pub fn bounds(&self) -> PartitionBounds {
+        PartitionBounds {
+            log_start: self.log_start,
+            high_watermark: self.next_offset,
+            last_stable: self.next_offset,
+        }
+    }
+
+    /// Its extents.
+    pub fn extents(&self) -> &ExtentLog {
+        &self.extents
+    }
+
+    /// Its producers.
+    pub fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// Its header, as a record has it.
+    pub fn entry(&self) -> PartitionEntry {
+        PartitionEntry {
+            log_start: self.log_start,
+            next_offset: self.next_offset,
+            extents: self.extents.len() as u64,
+        }
+    }
+
+    pub(super) fn load(entry: PartitionEntry) -> Self {
+        Self { log_start: entry.log_start, next_offset: entry.next_offset, ..Self::default() }
+    }
+
+    /// The first chunk of extents that the period's checkpoint must write.
+    pub(super) fn dirty_from_chunk(&self) -> usize {
+        self.dirty_from_chunk
+    }
+
+    pub(super) fn mark_dirty(&mut self, partition: PartitionId, books: &mut Books) {
+        let generation = books.dirty.generation();
+        if self.dirty != generation {
+            self.dirty = generation;
+            self.dirty_from_chunk = self.extents.next_chunk();
+            books.dirty.partition(partition);
+        }
+    }
+
+    /// Stores what may be stored of a run; one outcome per batch is pushed to `outcomes`. The new
+    /// extents are those from the old [`ExtentLog::len`] on.
+    ///
+    /// An extent holds batches that follow each other without a gap; a batch that is not stored is
+    /// dead bytes and ends the extent before it, so that base offsets within an extent follow from
+    /// last offset deltas alone.
+    pub(super) fn append(
+        &mut self,
+        run: Run<'_>,
+        books: &mut Books,
+        outcomes: &mut Vec<BatchOutcome>,
+    ) {
+        let before = self.entry();
+        self.mark_dirty(run.partition, books);
+        let mut open = None;
+        for batch in run.batches {
+            outcomes.push(self.append_batch(run, batch, &mut open, books));
+        }
+        self.close(run.partition, open, books);
+        let after = self.entry();
+        if after != before {
+            let key = StateKey::Partition(run.partition);
+            books.digest.remove(&key, |out| before.put(out));
+            books.digest.add(&key, |out| after.put(out));
+        }
+    }
+
+    fn append_batch(
+        &mut self,
+        run: Run<'_>,
+        batch: &CommitBatch,
+        open: &mut Option<ExtentEntry>,
+        books: &mut Books,
+    ) -> BatchOutcome {
+        let log_start = self.log_start;
+        let verdict = match batch.producer {
+            Some(producer) => check(self.producers.get(producer.id), producer, records(batch)),
+            None => Verdict::Append,
+        };
+        match verdict {
+            Verdict::Append => {}
+            Verdict::Duplicate(stored) => {
+                self.close(run.partition, open.take(), books);
+                let append_time = Some(stored.append_time).filter(|t| *t != TimestampMs::NONE);
+                let base_offset = stored.base_offset;
+                return BatchOutcome::Duplicate { base_offset, append_time, log_start };
+            }
+            Verdict::Refuse(refusal) => {
+                self.close(run.partition, open.take(), books);
+                return BatchOutcome::Refused(refusal);
+            }
+        }
+        let base_offset = self.next_offset;
+        let append_time = run.log_append.then_some(books.counters.time);
+        // Saturates after 2^63 records, which nobody stores.
+        self.next_offset = Offset(base_offset.0.saturating_add(i64::from(records(batch))));
+        let continued = open.as_mut().filter(|extent| end(extent) == Some(batch.position));
+        if let Some(extent) = continued {
+            extend(extent, batch, self.next_offset);
+        } else {
+            let next = begin(run, batch, base_offset, append_time);
+            self.close(run.partition, open.replace(next), books);
+        }
+        if let Some(producer) = batch.producer {
+            let stored = (base_offset, append_time.unwrap_or(TimestampMs::NONE));
+            self.producers.stored(run.partition, batch, producer, stored, books);
+        }
+        BatchOutcome::Appended { base_offset, append_time, log_start }
+    }
+
+    fn close(&mut self, partition: PartitionId, open: Option<ExtentEntry>, books: &mut Books) {
+        if let Some(extent) = open {
+            let key = StateKey::Extents(partition, self.extents.len() as u64);
+            books.digest.add(&key, |out| extent.put(out));
+            self.extents.push(extent);
+        }
+    }
+}
+
+fn begin(
+    run: Run<'_>,
+    batch: &CommitBatch,
+    base_offset: Offset,
+    append_time: Option<TimestampMs>,
+) -> ExtentEntry {
+    ExtentEntry {
+        base_offset,
+        last_offset: base_offset.plus(i64::from(records(batch)) - 1),
+        object: run.object,
+        position: batch.position,
+        length: u64::from(batch.length),
+        max_timestamp: append_time.unwrap_or(batch.max_timestamp),
+        log_append: run.log_append,
+    }
+}
+
+fn extend(extent: &mut ExtentEntry, batch: &CommitBatch, next_offset: Offset) {
+    extent.last_offset = Offset(next_offset.0 - 1);
+    extent.length += u64::from(batch.length);
+    if !extent.log_append {
+        extent.max_timestamp = extent.max_timestamp.max(batch.max_timestamp);
+    }
+}
+
+/// The byte after an extent.
+fn end(extent: &ExtentEntry) -> Option<BytePosition> {
+    extent.position.0.checked_add(extent.length).map(BytePosition)
+}

@@ -1,0 +1,121 @@
+//! What brokers may read of the state.
+
+use std::sync::Arc;
+
+use ottla_control_api::view::{ClusterView, Extent, ObjectRef, PartitionSnapshot};
+use ottla_control_api::{ExtentPage, FindExtents, GroupState, PartitionBounds, TimestampQuery};
+use ottla_format::state::ExtentEntry;
+use ottla_model::{BrokerAuthor, GroupId, ObjectId, PartitionId};
+
+use super::State;
+use super::objects::Objects;
+use crate::limits::EXTENT_PAGE_MAX;
+
+const NO_PARTITION: ExtentPage = ExtentPage { bounds: None, extents: Vec::new() };
+
+/// An extent as brokers see it.
+pub(super) fn shown_extent(extent: &ExtentEntry, object: Arc<ObjectRef>) -> Extent {
+    Extent {
+        base_offset: extent.base_offset,
+        last_offset: extent.last_offset,
+        position: extent.position,
+        length: extent.length,
+        max_timestamp: extent.max_timestamp,
+        append_time: extent.append_time(),
+        object,
+    }
+}
+
+/// Resolves the objects of extents; neighbours often share theirs.
+struct Resolver<'a> {
+    objects: &'a Objects,
+    last: Option<Arc<ObjectRef>>,
+}
+
+impl Resolver<'_> {
+    /// `None` cannot happen in a state that holds I-LIVE: every referenced object exists.
+    fn resolve(&mut self, extent: &ExtentEntry) -> Option<Arc<Extent>> {
+        let object = self.object(extent.object)?;
+        Some(Arc::new(shown_extent(extent, object)))
+    }
+
+    fn object(&mut self, id: ObjectId) -> Option<Arc<ObjectRef>> {
+        if let Some(last) = self.last.as_ref().filter(|last| last.id == id) {
+            return Some(Arc::clone(last));
+        }
+        self.last = self.objects.reference(id);
+        self.last.clone()
+    }
+}
+
+impl State {
+    /// The whole view of a broker. Costs as much as there are partitions.
+    pub fn view(&self) -> ClusterView {
+        let partitions = self.topics.iter().flat_map(|topic| topic.partitions());
+        ClusterView {
+            applied: self.applied,
+            brokers: self.brokers.infos().collect(),
+            topics: self.topics.iter().map(|topic| Arc::clone(topic.info())).collect(),
+            partitions: partitions
+                .map(|(partition, state)| PartitionSnapshot { partition, bounds: state.bounds() })
+                .collect(),
+        }
+    }
+
+    /// A partition's offsets; `None` when it does not exist.
+    pub fn bounds(&self, partition: PartitionId) -> Option<PartitionBounds> {
+        self.topics.partition(partition).map(|partition| partition.bounds())
+    }
+
+    /// Extents from an offset on: at least one, if there is one, and at most
+    /// [`EXTENT_PAGE_MAX`].
+    pub fn find_extents(&self, find: &FindExtents) -> ExtentPage {
+        let Some(partition) = self.topics.partition(find.partition) else {
+            return NO_PARTITION;
+        };
+        let extents = partition.extents();
+        let mut resolver = Resolver { objects: &self.objects, last: None };
+        let mut found = Vec::new();
+        if let Some(first) = extents.find_offset(find.from) {
+            let mut bytes = 0u64;
+            for extent in extents.iter_from(first).take(EXTENT_PAGE_MAX) {
+                found.extend(resolver.resolve(extent));
+                bytes = bytes.saturating_add(extent.length);
+                if bytes >= find.max_bytes {
+                    break;
+                }
+            }
+        }
+        ExtentPage { bounds: Some(partition.bounds()), extents: found }
+    }
+
+    /// The first extent that can hold what is asked for; at most one.
+    pub fn find_timestamp(&self, partition: PartitionId, query: TimestampQuery) -> ExtentPage {
+        let Some(partition) = self.topics.partition(partition) else {
+            return NO_PARTITION;
+        };
+        let extents = partition.extents();
+        let found = match query {
+            TimestampQuery::AtOrAfter(time) => extents.find_timestamp(time),
+            TimestampQuery::Max => extents.find_max_timestamp(),
+        };
+        let mut resolver = Resolver { objects: &self.objects, last: None };
+        let extent = found.and_then(|at| extents.get(at)).and_then(|e| resolver.resolve(e));
+        ExtentPage { bounds: Some(partition.bounds()), extents: extent.into_iter().collect() }
+    }
+
+    /// A group; `None` when it has neither metadata nor offsets.
+    pub fn group(&self, group: &GroupId) -> Option<GroupState> {
+        self.groups.get(group)
+    }
+
+    /// Whether the author's run is not over.
+    pub fn is_living(&self, author: BrokerAuthor) -> bool {
+        self.brokers.living(author).is_some()
+    }
+
+    /// The authors whose runs are not over: they have sessions.
+    pub fn living_brokers(&self) -> impl Iterator<Item = BrokerAuthor> {
+        self.brokers.infos().map(|info| info.author)
+    }
+}

@@ -1,0 +1,135 @@
+//! The state as records, and the digest recomputed from scratch.
+
+use ottla_format::state::{
+    StateKey, put_committed_offset, put_extent_chunk, put_group_metadata, put_object_chunk,
+    put_outcome,
+};
+
+use super::State;
+use super::books::Books;
+use super::partition::Partition;
+
+/// A record's key and value.
+pub type RecordBytes = (Vec<u8>, Vec<u8>);
+
+pub(super) fn record(key: &StateKey, put_value: impl FnOnce(&mut Vec<u8>)) -> RecordBytes {
+    let mut value = Vec::new();
+    put_value(&mut value);
+    (key.to_bytes(), value)
+}
+
+impl State {
+    /// All records, in the order of their kinds, each after what it belongs to: the order in
+    /// which [`State::from_records`] wants them. (It is also the order of the keys' bytes, but for
+    /// groups.)
+    pub fn records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
+        let counters = record(&StateKey::Counters, |out| self.books.counters.put(out));
+        std::iter::once(counters)
+            .chain(self.topic_records())
+            .chain(self.object_records())
+            .chain(self.broker_records())
+            .chain(self.group_records())
+    }
+
+    fn topic_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
+        let topics = self
+            .topics
+            .iter()
+            .map(|topic| record(&StateKey::Topic(topic.info().id), |out| topic.entry().put(out)));
+        let partitions = || self.topics.iter().flat_map(|topic| topic.partitions());
+        let headers = partitions().map(|(id, partition)| {
+            record(&StateKey::Partition(id), |out| partition.entry().put(out))
+        });
+        let extents = partitions().flat_map(|(id, partition)| {
+            partition.extents.chunks(0).map(move |(number, chunk)| {
+                let key = StateKey::Extents(id, number as u64);
+                record(&key, |out| put_extent_chunk(out, chunk))
+            })
+        });
+        let producers = partitions().flat_map(|(id, partition)| {
+            partition.producers.iter().map(move |(producer, entry)| {
+                record(&StateKey::Producer(id, producer), |out| entry.put(out))
+            })
+        });
+        topics.chain(headers).chain(extents).chain(producers)
+    }
+
+    fn object_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
+        self.objects.chunks().map(|(number, chunk)| {
+            record(&StateKey::Objects(number), |out| put_object_chunk(out, chunk))
+        })
+    }
+
+    fn broker_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
+        let brokers = self
+            .brokers
+            .iter()
+            .map(|(id, broker)| record(&StateKey::Broker(id), |out| broker.entry.put(out)));
+        let outcomes = self.brokers.iter().flat_map(|(id, broker)| {
+            broker.outcomes.iter().map(move |(seq, outcome)| {
+                record(&StateKey::Outcome(id, *seq), |out| put_outcome(out, outcome))
+            })
+        });
+        brokers.chain(outcomes)
+    }
+
+    fn group_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
+        let metadata = self.groups.by_id.iter().filter_map(|(id, group)| {
+            let metadata = group.metadata.as_ref()?;
+            Some(record(&StateKey::Group(id.clone()), |out| put_group_metadata(out, metadata)))
+        });
+        let offsets = self.groups.by_id.iter().flat_map(|(id, group)| {
+            group.offsets.iter().map(move |(partition, offset)| {
+                let key = StateKey::GroupOffset(id.clone(), *partition);
+                record(&key, |out| put_committed_offset(out, offset))
+            })
+        });
+        metadata.chain(offsets)
+    }
+
+    /// The digest, from every entry anew. Equal to [`State::digest`], always.
+    pub fn recompute_digest(&self) -> u128 {
+        let mut books = Books::new();
+        books.digest = Default::default();
+        books.counters = self.books.counters;
+        books.enter_counters();
+        let digest = &mut books.digest;
+        for topic in self.topics.iter() {
+            digest.add(&StateKey::Topic(topic.info().id), |out| topic.entry().put(out));
+        }
+        for (object, entry) in self.objects.iter() {
+            digest.add(&StateKey::Objects(object.0), |out| entry.put(out));
+        }
+        for (id, broker) in self.brokers.iter() {
+            digest.add(&StateKey::Broker(id), |out| broker.entry.put(out));
+            for (seq, outcome) in &broker.outcomes {
+                digest.add(&StateKey::Outcome(id, *seq), |out| put_outcome(out, outcome));
+            }
+        }
+        for (id, group) in &self.groups.by_id {
+            if let Some(metadata) = &group.metadata {
+                let key = StateKey::Group(id.clone());
+                digest.add(&key, |out| put_group_metadata(out, metadata));
+            }
+            for (partition, offset) in &group.offsets {
+                let key = StateKey::GroupOffset(id.clone(), *partition);
+                digest.add(&key, |out| put_committed_offset(out, offset));
+            }
+        }
+        for (id, partition) in self.topics.iter().flat_map(|topic| topic.partitions()) {
+            add_partition(&mut books, id, partition);
+        }
+        books.digest.sum()
+    }
+}
+
+fn add_partition(books: &mut Books, id: ottla_model::PartitionId, partition: &Partition) {
+    let digest = &mut books.digest;
+    digest.add(&StateKey::Partition(id), |out| partition.entry().put(out));
+    for (number, extent) in (0..).zip(partition.extents.iter_from(0)) {
+        digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
+    }
+    for (producer, entry) in partition.producers.iter() {
+        digest.add(&StateKey::Producer(id, producer), |out| entry.put(out));
+    }
+}
