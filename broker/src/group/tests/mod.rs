@@ -1,1 +1,10 @@
-//! The state machine by tables, the service by stories.
+//! The state machine by small stories, the service against a control plane that misbehaves.
+
+mod control;
+mod joining;
+mod machine;
+mod offsets;
+mod service;
+mod sessions;
+mod static_members;
+mod syncing;
