@@ -40,7 +40,12 @@ impl State {
         }
         for number in &dirty.object_chunks {
             let chunk = self.objects.chunk(*number);
-            put_or_remove(&StateKey::Objects(*number), chunk, put_object_chunk_of, write);
+            put_or_remove(
+                &StateKey::Objects(*number),
+                chunk,
+                |c, out| put_object_chunk(out, c),
+                write,
+            );
         }
         dirty.brokers.iter().for_each(|broker| self.changed_broker(*broker, write));
         for group in &dirty.groups {
@@ -120,11 +125,7 @@ impl State {
     }
 }
 
-fn put_object_chunk_of(chunk: &Vec<(u8, ottla_format::state::ObjectEntry)>, out: &mut Vec<u8>) {
-    put_object_chunk(out, chunk);
-}
-
-fn put_or_remove<T>(
+fn put_or_remove<T: ?Sized>(
     key: &StateKey,
     value: Option<&T>,
     put: impl FnOnce(&T, &mut Vec<u8>),

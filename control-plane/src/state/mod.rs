@@ -63,7 +63,7 @@ pub mod topics;
 mod tests;
 
 pub use load::{LoadError, StateIdentity};
-pub use records::RecordBytes;
+pub use records::{RecordBytes, RecordDigest};
 
 use ottla_control_api::view::Change;
 use ottla_format::command::{Answer, Command, CommandBody, Fenced, PutGroup};

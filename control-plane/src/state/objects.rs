@@ -50,12 +50,12 @@ impl Objects {
         Some(Arc::new(ObjectRef { id: object, name: entry.name, size: entry.size }))
     }
 
-    pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
-        self.0.iter().map(|(number, chunk)| (*number, &**chunk))
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[(u8, ObjectEntry)])> {
+        self.0.iter().map(|(number, chunk)| (*number, chunk.as_slice()))
     }
 
-    pub(super) fn chunk(&self, number: u64) -> Option<&Chunk> {
-        self.0.get(&number).map(|chunk| &**chunk)
+    pub(super) fn chunk(&self, number: u64) -> Option<&[(u8, ObjectEntry)]> {
+        self.0.get(&number).map(|chunk| chunk.as_slice())
     }
 
     pub(super) fn load_chunk(&mut self, number: u64, chunk: Chunk) {

@@ -1,12 +1,13 @@
 //! The state as records, and the digest recomputed from scratch.
 
 use ottla_format::state::{
-    StateKey, put_committed_offset, put_extent_chunk, put_group_metadata, put_object_chunk,
-    put_outcome,
+    CHUNK_LENGTH, StateKey, StateRecord, put_committed_offset, put_extent_chunk,
+    put_group_metadata, put_object_chunk, put_outcome,
 };
 
 use super::State;
 use super::books::Books;
+use super::digest::Digest;
 use super::partition::Partition;
 
 /// A record's key and value.
@@ -90,7 +91,7 @@ impl State {
     /// The digest, from every entry anew. Equal to [`State::digest`], always.
     pub fn recompute_digest(&self) -> u128 {
         let mut books = Books::new();
-        books.digest = Default::default();
+        books.digest = Digest::default();
         books.counters = self.books.counters;
         books.enter_counters();
         let digest = &mut books.digest;
@@ -120,6 +121,38 @@ impl State {
             add_partition(&mut books, id, partition);
         }
         books.digest.sum()
+    }
+}
+
+/// The digest of a state, taken from its records as they pass by: how what was written is verified
+/// without building the state a second time.
+#[derive(Debug, Default)]
+pub struct RecordDigest(Digest);
+
+impl RecordDigest {
+    /// Enters a record's entries.
+    pub fn add(&mut self, record: &StateRecord) {
+        match record {
+            StateRecord::Extents(id, chunk, extents) => {
+                let first = chunk.saturating_mul(CHUNK_LENGTH as u64);
+                for (number, extent) in (first..).zip(extents) {
+                    self.0.add(&StateKey::Extents(*id, number), |out| extent.put(out));
+                }
+            }
+            StateRecord::Objects(chunk, objects) => {
+                let first = chunk.saturating_mul(CHUNK_LENGTH as u64);
+                for (slot, object) in objects {
+                    let key = StateKey::Objects(first.saturating_add(u64::from(*slot)));
+                    self.0.add(&key, |out| object.put(out));
+                }
+            }
+            whole => self.0.add(&whole.key(), |out| whole.put_value(out)),
+        }
+    }
+
+    /// The digest of the records so far.
+    pub fn sum(&self) -> u128 {
+        self.0.sum()
     }
 }
 

@@ -16,5 +16,6 @@ pub mod node_identity;
 pub mod object;
 pub mod raft_entry;
 pub mod raft_log;
+pub mod snapshot;
 pub mod state;
 pub mod vote;
