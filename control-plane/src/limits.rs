@@ -43,3 +43,18 @@ pub const LOG_BATCH_REQUESTS: usize = 256;
 /// How long the log must be idle before a frame is written that says what is synced. Long enough
 /// to cost nothing under load, short enough that a crash seldom meets an unmarked tail.
 pub const LOG_IDLE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// How many snapshots are kept: the newest, and the one before it in case the newest is damaged
+/// while the log still reaches back.
+pub const SNAPSHOTS_KEPT: usize = 2;
+
+/// The checkpoint's page cache. It is written often and read once per start.
+pub const CHECKPOINT_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long the checkpoint's writer rests after a write: what a restart replays from the log at
+/// most, beyond what one write takes.
+pub const CHECKPOINT_INTERVAL_MS: u64 = 3_000;
+
+/// The writer rests at least this many times as long as the write before took, so that a large or
+/// slow checkpoint never takes more than a small share of the disk.
+pub const CHECKPOINT_REST_FACTOR: u32 = 4;

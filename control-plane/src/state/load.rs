@@ -46,32 +46,56 @@ pub struct StateIdentity {
     pub digest: u128,
 }
 
+/// Builds a state from records that come in the order of [`State::records`], or in the order of
+/// their keys.
+#[derive(Debug)]
+pub struct StateLoader {
+    identity: StateIdentity,
+    state: State,
+}
+
+impl StateLoader {
+    /// Begins with none.
+    pub fn new(identity: StateIdentity) -> Self {
+        let mut state = State::new(identity.cluster);
+        state.applied = identity.applied;
+        Self { identity, state }
+    }
+
+    /// Puts in the next record.
+    pub fn load(&mut self, record: StateRecord) -> Result<(), LoadError> {
+        self.state.load(record)
+    }
+
+    /// Ends: verifies that the records make the state of the identity.
+    pub fn finish(mut self) -> Result<State, LoadError> {
+        self.state.finish_load()?;
+        let (stored, computed) = (self.identity.digest, self.state.recompute_digest());
+        if computed != stored {
+            return Err(LoadError::Digest { stored, computed });
+        }
+        self.state.books.digest.set(computed);
+        Ok(self.state)
+    }
+}
+
 impl State {
     /// Which state this is.
     pub fn identity(&self) -> StateIdentity {
         StateIdentity { cluster: self.cluster, applied: self.applied, digest: self.digest() }
     }
 
-    /// Builds the state of `identity` from records in the order of [`State::records`], or in the
-    /// order of their keys, and verifies its digest.
+    /// Builds the state of `identity` from the bytes of its records; see [`StateLoader`].
     pub fn from_records(
         identity: StateIdentity,
         records: impl IntoIterator<Item = (impl AsRef<[u8]>, impl AsRef<[u8]>)>,
     ) -> Result<Self, LoadError> {
-        let mut state = State::new(identity.cluster);
-        state.applied = identity.applied;
+        let mut loader = StateLoader::new(identity);
         for (key, value) in records {
-            state.load(StateRecord::decode(key.as_ref(), value.as_ref())?)?;
+            loader.load(StateRecord::decode(key.as_ref(), value.as_ref())?)?;
         }
-        state.finish_load()?;
-        let computed = state.recompute_digest();
-        if computed != identity.digest {
-            return Err(LoadError::Digest { stored: identity.digest, computed });
-        }
-        state.books.digest.set(computed);
-        Ok(state)
+        loader.finish()
     }
-
     fn load(&mut self, record: StateRecord) -> Result<(), LoadError> {
         let key = record.key();
         let inconsistent = |what| LoadError::Inconsistent { what, key };

@@ -62,7 +62,7 @@ pub mod topics;
 #[cfg(test)]
 mod tests;
 
-pub use load::{LoadError, StateIdentity};
+pub use load::{LoadError, StateIdentity, StateLoader};
 pub use records::{RecordBytes, RecordDigest};
 
 use ottla_control_api::view::Change;

@@ -8,6 +8,7 @@
 //! wrote can be read by all later ones. Integers are little-endian; variable-length integers are
 //! LEB128, signed ones zigzag first. Nothing here does I/O.
 
+pub mod checkpoint;
 pub mod checksum;
 pub mod codec;
 pub mod command;

@@ -1,0 +1,100 @@
+//! The sled tree.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use ottla_format::checkpoint::{CHECKPOINT_HEAD_KEY, CheckpointHead};
+use ottla_format::state::StateRecord;
+use ottla_model::ClusterId;
+
+use super::{CheckpointError, Loaded};
+use crate::limits::CHECKPOINT_CACHE_BYTES;
+use crate::state::changed::RecordChange;
+use crate::state::dirty::DirtyKeys;
+use crate::state::{State, StateIdentity, StateLoader};
+
+/// An open tree.
+#[derive(Debug)]
+pub(super) struct Tree(sled::Db);
+
+/// Calls into sled; a panic of it is an error like any other. What it had in hand is thrown away
+/// after any error, so that nothing half-changed is seen again.
+fn guarded<T>(call: impl FnOnce() -> Result<T, CheckpointError>) -> Result<T, CheckpointError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(CheckpointError::Panicked(text.unwrap_or("it panicked").to_owned()))
+    })
+}
+
+impl Tree {
+    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        guarded(|| {
+            let config = sled::Config::new()
+                .path(path)
+                .cache_capacity(CHECKPOINT_CACHE_BYTES)
+                // Flushed after each write instead: between writes there is nothing to flush.
+                .flush_every_ms(None);
+            Ok(Self(config.open()?))
+        })
+    }
+
+    /// The state it holds; `None` when it is empty.
+    pub(super) fn load(&self, cluster: ClusterId) -> Result<Option<Loaded>, CheckpointError> {
+        guarded(|| self.load_unguarded(cluster))
+    }
+
+    fn load_unguarded(&self, cluster: ClusterId) -> Result<Option<Loaded>, CheckpointError> {
+        let Some(head) = self.0.get(CHECKPOINT_HEAD_KEY)? else {
+            return if self.0.is_empty() { Ok(None) } else { Err(CheckpointError::NoHead) };
+        };
+        let head = CheckpointHead::decode(&head)?;
+        if head.cluster != cluster {
+            return Err(CheckpointError::ForeignCluster(head.cluster));
+        }
+        let CheckpointHead { applied, digest, meta, .. } = head;
+        let mut loader = StateLoader::new(StateIdentity { cluster, applied, digest });
+        for entry in &*self.0 {
+            let (key, value) = entry?;
+            if *key != CHECKPOINT_HEAD_KEY {
+                loader.load(StateRecord::decode(&key, &value)?)?;
+            }
+        }
+        let mut state = loader.finish()?;
+        state.loaded_from_checkpoint();
+        Ok(Some(Loaded { state, meta }))
+    }
+
+    pub(super) fn write(
+        &self,
+        copy: &State,
+        dirty: &DirtyKeys,
+        meta: &[u8],
+    ) -> Result<(), CheckpointError> {
+        guarded(|| {
+            let mut batch = sled::Batch::default();
+            let mut failed = None;
+            copy.changed_records(dirty, &mut |change| match change {
+                RecordChange::Put((key, value)) => batch.insert(key, value),
+                RecordChange::Remove(key) => batch.remove(key),
+                RecordChange::RemovePrefix(prefix) => {
+                    for key in self.0.scan_prefix(prefix).keys() {
+                        match key {
+                            Ok(key) => batch.remove(key),
+                            Err(error) => failed = Some(error),
+                        }
+                    }
+                }
+            });
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            let StateIdentity { cluster, applied, digest } = copy.identity();
+            let head = CheckpointHead { cluster, applied, digest, meta: meta.to_vec() };
+            batch.insert(CHECKPOINT_HEAD_KEY.as_slice(), head.encode());
+            self.0.apply_batch(batch)?;
+            self.0.flush()?;
+            Ok(())
+        })
+    }
+}
