@@ -13,7 +13,8 @@ group! {
         /// verified), commit (verified to decided), answer (decided to handed to connections).
         stage_seconds: HistogramVec<1> = "ottla_produce_stage_seconds", labels ["stage"],
             buckets buckets::STORE_SECONDS;
-        /// Record batches by outcome: stored, duplicate, refused, not_stored, undecided, fenced.
+        /// Record batches by outcome: stored (now or by an earlier send), refused, not_stored,
+        /// undecided, fenced.
         batches: CounterVec<1> = "ottla_produce_batches_total", labels ["outcome"];
         /// Bytes of record batches accepted into the buffer.
         bytes: Counter = "ottla_produce_bytes_total";
@@ -24,7 +25,8 @@ group! {
         /// Bytes in the open and in sealed buffers that are not uploaded yet.
         buffer_bytes: Gauge = "ottla_buffer_bytes";
         /// Buffers sealed, by reason: linger, size, drain, pipelines (every connection already
-        /// waits), budget (the request budget allowed it early).
+        /// waits), pressure (producers wait for the byte budget), budget (the request budget
+        /// allowed it early).
         flushes: CounterVec<1> = "ottla_flush_total", labels ["reason"];
         /// Length of written objects.
         object_bytes: Histogram = "ottla_object_bytes", buckets buckets::BYTES;
@@ -32,6 +34,8 @@ group! {
         object_batches: Histogram = "ottla_object_batches", buckets buckets::COUNT;
         /// Partitions per written object.
         object_partitions: Histogram = "ottla_object_partitions", buckets buckets::COUNT;
+        /// Upload attempts after an object's first, by kind: hedge, retry.
+        extra_attempts: CounterVec<1> = "ottla_upload_extra_attempts_total", labels ["kind"];
         /// Objects given up: their batches were answered "not stored".
         objects_abandoned: Counter = "ottla_objects_abandoned_total";
         /// Time Produce frames waited for the byte budget before they were read.
