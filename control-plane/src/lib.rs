@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod limits;
+pub mod raft;
 pub mod raft_log;
 pub mod snapshot;
 pub mod state;

@@ -58,3 +58,10 @@ pub const CHECKPOINT_INTERVAL_MS: u64 = 3_000;
 /// The writer rests at least this many times as long as the write before took, so that a large or
 /// slow checkpoint never takes more than a small share of the disk.
 pub const CHECKPOINT_REST_FACTOR: u32 = 4;
+
+/// Entries applied under one hold of the state's lock: bounds how long a reader waits for a copy.
+pub const APPLY_GROUP: usize = 64;
+
+/// Events a watcher may be behind before it gets a whole view instead. An event holds the changes
+/// of a group of entries; a reader that is so far behind is served better by a view.
+pub const WATCH_EVENTS: usize = 1_024;
