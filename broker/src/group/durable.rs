@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::error::GroupError;
 use super::message::{Effect, StorePurpose};
 use super::options::GroupOptions;
-use super::roster::Member;
+use super::roster::{Member, protocols_bytes};
 use super::state::{Group, State};
 
 fn duration_of(ms: i32) -> Duration {
@@ -37,8 +37,7 @@ pub(super) fn metadata_bytes(metadata: &GroupMetadata) -> usize {
             + member.instance_id.as_deref().map_or(0, str::len)
             + member.client_id.len()
             + member.client_host.len();
-        let protocols: usize = member.protocols.iter().map(|(n, m)| n.len() + m.len()).sum();
-        names + protocols + member.assignment.len()
+        names + protocols_bytes(&member.protocols) + member.assignment.len()
     };
     metadata.members.iter().map(of_member).sum()
 }

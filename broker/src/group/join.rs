@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::error::GroupError;
-use super::limits::NEW_MEMBER_JOIN_TIMEOUT;
+use super::limits::{GROUP_METADATA_BYTES_MAX, NEW_MEMBER_JOIN_TIMEOUT};
 use super::message::{Answer, Effect, Join, JoinRefused, StorePurpose, Ticket};
-use super::roster::{Member, forget_id};
+use super::roster::{Member, forget_id, protocols_bytes};
 use super::state::{Group, JoinTimer, State};
 
 fn milliseconds(ms: i32) -> Duration {
@@ -54,6 +54,9 @@ impl Group {
         }
         if !self.supports(&join.protocol_type, &join.protocols) {
             return self.refuse_join(ticket, GroupError::InconsistentProtocol, join.member_id);
+        }
+        if self.roster.bytes() + protocols_bytes(&join.protocols) > GROUP_METADATA_BYTES_MAX {
+            return self.refuse_join(ticket, GroupError::GroupFull, join.member_id);
         }
         self.known = true;
         match (has_id, join.instance_id.clone()) {

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// the leader, which stops being practical long before this.
 pub const MEMBERS_PER_GROUP_MAX: usize = 10_000;
 
+/// Characters of a client's name that go into the member ids it is given. Ids are opaque to clients
+/// and kept by the thousand.
+pub const MEMBER_ID_NAME_CHARS_MAX: usize = 128;
+
 /// Groups held in memory by one broker. Each costs one task of a few KiB; a group without members
 /// leaves memory after [`UNLOAD_AFTER`].
 pub const GROUPS_LOADED_MAX: usize = 50_000;
@@ -15,8 +19,9 @@ pub const GROUPS_LOADED_MAX: usize = 50_000;
 /// only when more members than this speak in one moment; further ones wait outside.
 pub const REQUESTS_WAITING_MAX: usize = 256;
 
-/// Bytes of a group's durable metadata: all members' protocols and assignments together. It is one
-/// command of the replicated log.
+/// Bytes of a group's durable metadata: all members' names, protocols and assignments together. It
+/// is one command of the replicated log. Members that would bring more are refused, as is an
+/// assignment.
 pub const GROUP_METADATA_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes that wait to be written for one group. Past it, offset commits are refused with a
@@ -30,8 +35,9 @@ pub const OFFSET_COMMIT_BYTES_MAX: usize = 4 << 20;
 /// that a large group is not bound by the latency of one write per member.
 pub const OFFSETS_PER_WRITE: usize = 4_096;
 
-/// Characters of the free text beside an offset (`offset.metadata.max.bytes`).
-pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
+/// Length of the free text beside an offset (`offset.metadata.max.bytes`), in UTF-16 units as Kafka
+/// counts it.
+pub const OFFSET_METADATA_LENGTH_MAX: usize = 4_096;
 
 /// What a committed offset is counted with beside its text.
 pub const OFFSET_BYTES: usize = 40;

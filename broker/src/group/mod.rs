@@ -64,7 +64,7 @@ mod task;
 mod writes;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::GroupError;
 pub use message::{

@@ -4,6 +4,10 @@
 //! under the lock and give it back once the request is in. So an idle task can tell, under the same
 //! lock, that nobody is about to send to it, and leave without losing a request.
 //!
+//! A group that is let go (another broker's now, or this one registered anew) may still be writing.
+//! Its successor here waits for the end of that before it reads the group, so that there is never
+//! more than one task at work on a group, however often it comes and goes.
+//!
 //! The lock is held for a look-up or a removal, never across an await.
 
 use std::collections::BTreeMap;
@@ -31,7 +35,22 @@ pub(super) struct Entry {
     /// Under whose name the group was loaded.
     pub author: BrokerAuthor,
     pub requests: mpsc::Sender<Box<Envelope>>,
+    /// Closed when the task has ended.
     pub loading: watch::Receiver<Loading>,
+}
+
+/// A task that was let go and may not have ended yet.
+pub(super) struct Predecessor(watch::Receiver<Loading>);
+
+impl Predecessor {
+    /// Waits for its end.
+    pub async fn ended(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
 }
 
 /// See the module.
@@ -43,8 +62,19 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct Inner {
     entries: BTreeMap<GroupId, Entry>,
+    /// Those that were let go and have no successor yet; at most as many as tasks run.
+    leaving: BTreeMap<GroupId, Predecessor>,
     tasks: JoinSet<()>,
     stopped: bool,
+}
+
+impl Inner {
+    /// Takes a group's entry away, which ends its task.
+    fn let_go(&mut self, group: &GroupId) {
+        let Some(entry) = self.entries.remove(group) else { return };
+        self.leaving.retain(|_, predecessor| !predecessor.has_ended());
+        self.leaving.insert(group.clone(), Predecessor(entry.loading));
+    }
 }
 
 /// Why there is no entry.
@@ -67,7 +97,7 @@ impl Registry {
         &self,
         group: &GroupId,
         author: BrokerAuthor,
-        start: impl FnOnce() -> (Entry, T),
+        start: impl FnOnce(Option<Predecessor>) -> (Entry, T),
     ) -> Result<Entry, NoEntry>
     where
         T: Future<Output = ()> + Send + 'static,
@@ -76,18 +106,20 @@ impl Registry {
         if inner.stopped {
             return Err(NoEntry::Stopped);
         }
-        if let Some(entry) = inner.entries.get(group)
-            && entry.author == author
-            && !entry.requests.is_closed()
-        {
-            return Ok(entry.clone());
+        match inner.entries.get(group) {
+            Some(entry) if entry.author == author && !entry.requests.is_closed() => {
+                return Ok(entry.clone());
+            }
+            Some(_) => inner.let_go(group),
+            None => {}
         }
-        if inner.entries.len() >= GROUPS_LOADED_MAX && !inner.entries.contains_key(group) {
+        if inner.entries.len() >= GROUPS_LOADED_MAX {
             return Err(NoEntry::Full);
         }
         // Collect what ended, so that the set is not larger than what runs.
         while inner.tasks.try_join_next().is_some() {}
-        let (entry, task) = start();
+        let predecessor = inner.leaving.remove(group);
+        let (entry, task) = start(predecessor);
         inner.tasks.spawn(task);
         inner.entries.insert(group.clone(), entry.clone());
         Ok(entry)
@@ -95,7 +127,7 @@ impl Registry {
 
     /// Lets a group go; its task ends.
     pub fn remove(&self, group: &GroupId) {
-        self.lock().entries.remove(group);
+        self.lock().let_go(group);
     }
 
     /// Removes the entry of a task that ended.
@@ -131,7 +163,7 @@ impl Registry {
         std::mem::take(&mut inner.tasks)
     }
 
-    /// How many groups are in memory.
+    /// How many groups are in memory and served.
     pub fn len(&self) -> usize {
         self.lock().entries.len()
     }

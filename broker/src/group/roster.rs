@@ -40,6 +40,13 @@ impl Member {
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
     }
 
+    /// The bytes of what its client said about itself.
+    pub fn bytes(&self) -> usize {
+        let instance_id = self.instance_id.as_deref().map_or(0, str::len);
+        let names = self.id.len() + instance_id + self.client_id.len() + self.client_host.len();
+        names + protocols_bytes(&self.protocols)
+    }
+
     /// A member that waits for us is alive, unless it is new: then its client may be long gone.
     pub fn waits_for_us(&self) -> bool {
         !self.is_new && (self.join.is_some() || self.sync.is_some())
@@ -62,6 +69,11 @@ impl Member {
     }
 }
 
+/// The bytes of names and metadata.
+pub(super) fn protocols_bytes(protocols: &[(Arc<str>, Bytes)]) -> usize {
+    protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
+}
+
 /// All members, by id. Iteration order is that of the ids, so that everything chosen among members
 /// is chosen alike everywhere.
 #[derive(Debug, Default)]
@@ -73,6 +85,8 @@ pub(super) struct Roster {
     support: BTreeMap<Arc<str>, usize>,
     /// How many members have a JoinGroup waiting.
     joining: usize,
+    /// What all members say about themselves.
+    bytes: usize,
 }
 
 impl Roster {
@@ -110,6 +124,10 @@ impl Roster {
         self.joining
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn all_joining(&self) -> bool {
         self.joining == self.members.len()
     }
@@ -129,6 +147,7 @@ impl Roster {
             self.statics.insert(instance_id.clone(), member.id.clone());
         }
         self.count(&member.protocols, true);
+        self.bytes += member.bytes();
         self.joining += usize::from(member.join.is_some());
         self.members.insert(member.id.clone(), member);
     }
@@ -136,6 +155,7 @@ impl Roster {
     pub fn remove(&mut self, id: &str) -> Option<Member> {
         let member = self.members.remove(id)?;
         self.count(&member.protocols, false);
+        self.bytes -= member.bytes();
         self.joining -= usize::from(member.join.is_some());
         if let Some(instance_id) = &member.instance_id {
             self.statics.remove(instance_id);
@@ -155,6 +175,8 @@ impl Roster {
     pub fn update_protocols(&mut self, id: &str, protocols: Vec<(Arc<str>, Bytes)>) {
         let Some(member) = self.members.get_mut(id) else { return };
         let before = std::mem::replace(&mut member.protocols, protocols.clone());
+        self.bytes -= protocols_bytes(&before);
+        self.bytes += protocols_bytes(&protocols);
         self.count(&before, false);
         self.count(&protocols, true);
     }

@@ -18,7 +18,7 @@ use super::message::{
 };
 use super::options::GroupOptions;
 use super::placement::coordinator_of;
-use super::registry::{Entry, Loading, NoEntry, Registry};
+use super::registry::{Entry, Loading, NoEntry, Predecessor, Registry};
 use super::state::Group;
 use super::task::{Envelope, GroupTask};
 use super::writes::{GroupWriter, offsets_bytes};
@@ -148,6 +148,7 @@ impl Groups {
     /// An id for a member without one: its instance id or client id and a random UUID, as Kafka's.
     fn fresh_member_id(&self, join: &Join) -> Arc<str> {
         let name = join.instance_id.as_ref().unwrap_or(&join.client_id);
+        let name: String = name.chars().take(limits::MEMBER_ID_NAME_CHARS_MAX).collect();
         let bits = self.random.u128().to_be_bytes();
         let uuid = uuid::Builder::from_random_bytes(bits).into_uuid();
         format!("{name}-{uuid}").into()
@@ -190,10 +191,10 @@ impl Groups {
     }
 
     fn entry(&self, group: &GroupId, author: BrokerAuthor) -> Result<Entry, GroupError> {
-        let start = || {
+        let start = |predecessor| {
             let (requests, inbox) = mpsc::channel(limits::REQUESTS_WAITING_MAX);
             let (loaded, loading) = watch::channel(Loading::Running);
-            let task = self.clone().run_group(group.clone(), author, inbox, loaded);
+            let task = self.clone().run_group(group.clone(), author, predecessor, inbox, loaded);
             (Entry { author, requests, loading }, task)
         };
         self.registry.get_or_start(group, author, start).map_err(|none| match none {
@@ -210,9 +211,13 @@ impl Groups {
         self,
         id: GroupId,
         author: BrokerAuthor,
+        predecessor: Option<Predecessor>,
         inbox: mpsc::Receiver<Box<Envelope>>,
         loaded: watch::Sender<Loading>,
     ) {
+        if let Some(predecessor) = predecessor {
+            predecessor.ended().await;
+        }
         let deadline = Instant::now() + limits::LOAD_TIMEOUT;
         let mut stop = self.stop.subscribe();
         let stored = tokio::select! {

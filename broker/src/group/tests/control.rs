@@ -6,16 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use ottla_control_api::view::WatchEvent;
 use ottla_control_api::{
-    Answering, CallError, ControlPlane, CreateTopicRequest, ExtentPage, FindExtents, GroupState,
-    OpError, PartitionBounds, Registration, TimestampQuery,
+    Answering, BrokerInfo, CallError, ControlPlane, CreateTopicRequest, ExtentPage, FindExtents,
+    GroupState, OpError, PartitionBounds, Registration, TimestampQuery,
 };
+use ottla_env::Random;
 use ottla_format::command::{
     AbandonObject, AllocateProducerIds, CommitObjects, CommitOffsets, CreatePartitions,
     CreatePartitionsRefusal, CreateTopicRefusal, Fenced, ObjectOutcome, PutGroup, RegisterBroker,
     RegisterRefusal,
 };
-use ottla_model::{BrokerAuthor, GroupId, PartitionId, ProducerId, TopicId};
+use ottla_model::{
+    Az, BrokerAuthor, BrokerEpoch, BrokerId, GroupId, PartitionId, ProducerId, TopicId,
+};
 use tokio::sync::mpsc;
+
+use crate::group::{GroupOptions, Groups};
+use crate::registration::AuthorSource;
 
 /// What becomes of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,4 +222,23 @@ impl ControlPlane for FakeControl {
     fn watch(&self) -> mpsc::Receiver<WatchEvent> {
         mpsc::channel(1).1
     }
+}
+
+/// Groups of broker 1 over this control plane; it is alone.
+pub fn groups_over(control: &FakeControl) -> Groups {
+    let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) };
+    let broker = BrokerInfo {
+        author,
+        az: Az::default(),
+        host: "localhost".into(),
+        port: 9092,
+        draining: false,
+    };
+    Groups::new(
+        Arc::new(control.clone()),
+        AuthorSource::fixed(author),
+        Arc::new(move || vec![broker.clone()]),
+        Random::seeded(7),
+        GroupOptions::default(),
+    )
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::machine::{Machine, REBALANCE, SESSION, member, new_member, protocols};
-use crate::group::{GroupError, GroupOptions, Join, State};
+use crate::group::{GroupError, GroupOptions, Join, State, limits};
 
 const DELAY: Duration = Duration::from_secs(3);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -261,4 +261,14 @@ fn a_rebalance_waits_for_an_id_that_was_given_out() {
     assert!(machine.seen.joins.keys().all(|ticket| *ticket != a));
     machine.pass(SESSION);
     assert_eq!(machine.joined(a).generation, 2);
+}
+
+#[test]
+fn members_that_say_too_much_are_refused() {
+    let (mut machine, ids) = Machine::stable(&["a"]);
+    let mut join = member(&ids[0]);
+    join.protocols[0].1 = vec![0; limits::GROUP_METADATA_BYTES_MAX].into();
+    let ticket = machine.join(join);
+    assert_eq!(machine.join_error(ticket).error, GroupError::GroupFull);
+    assert_eq!(machine.group.state(), State::Stable);
 }

@@ -1,6 +1,6 @@
 //! The state machine by small stories, the service against a control plane that misbehaves.
 
-mod control;
+pub(crate) mod control;
 mod joining;
 mod machine;
 mod offsets;

@@ -379,7 +379,7 @@ async fn requests_without_a_group_id_are_refused_but_for_offsets() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_larger_than_a_command_is_refused() {
     let world = World::new();
-    let metadata: Arc<str> = "x".repeat(limits::OFFSET_METADATA_BYTES_MAX).into();
+    let metadata: Arc<str> = "x".repeat(limits::OFFSET_METADATA_LENGTH_MAX).into();
     let big = |i| (partition(i), CommittedOffset { metadata: metadata.clone(), ..offset(1) });
     let offsets = (0..2_000).map(big).collect();
     let commit = Commit { offsets, ..simple(&[]) };
@@ -428,4 +428,21 @@ async fn settle(world: &World, ids: &[Arc<str>], generation: i32) {
     for (sync, id) in syncs.into_iter().zip(ids) {
         assert_eq!(sync.await.unwrap().unwrap().assignment, id.as_bytes());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_comes_back_waits_for_what_its_former_task_still_writes() {
+    let world = World::new();
+    let id = world.alone().await;
+    world.control.fail_next(&[Fault::Unavailable, Fault::Unavailable]);
+    let groups = world.groups.clone();
+    let commit = Commit { member_id: id.clone(), generation: 1, ..simple(&[(0, 1)]) };
+    let commit = tokio::spawn(async move { groups.commit(&group(), commit).await });
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    world.author.send_replace(author(2));
+    let later = Commit { member_id: id.clone(), generation: 1, ..simple(&[(0, 2)]) };
+    assert_eq!(world.groups.commit(&group(), later).await, Ok(vec![]));
+    assert!(commit.is_finished(), "the former write ended first");
+    assert_eq!(world.control.group_now("g").offsets[&partition(0)].offset, Offset(2));
 }

@@ -1,0 +1,86 @@
+//! FindCoordinator (key 10), versions 0–6: which broker coordinates a group.
+//!
+//! Any broker can be asked, and any living broker can be the answer: groups are spread over them by
+//! rendezvous hashing, and what outlives a coordinator is in the control plane.
+//!
+//! Transactions and share groups are not served. Asking for their coordinator is answered
+//! INVALID_REQUEST with a text that says so: clients give up at once, where "not available" would
+//! have them ask until their own time-out.
+//!
+//! - 1: key type, error message, throttle time
+//! - 3: flexible
+//! - 4: many keys in one request (KIP-699)
+//! - 5: no change for us (TRANSACTION_ABORTABLE, KIP-890)
+//! - 6: share groups (KIP-932)
+//!
+//! Source: `FindCoordinatorRequest.json`, `KafkaApis.handleFindCoordinatorRequest`.
+
+use kafka_protocol::ResponseError as Kafka;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
+use ottla_model::GroupId;
+
+use super::text::{kafka_text, text};
+use crate::context::{ConnectionInfo, Context};
+use crate::errors;
+use crate::group::{GroupError, Groups};
+
+/// The key type of groups; 1 are transactional ids, 2 share partitions.
+const GROUP: i8 = 0;
+
+/// From this version on a request has many keys, and an answer one entry for each.
+const MANY_KEYS: i16 = 4;
+
+/// Answers a request.
+pub async fn handle(
+    context: &Context,
+    _connection: &ConnectionInfo,
+    version: i16,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    answer(&context.groups, version, request)
+}
+
+pub(super) fn answer(
+    groups: &Groups,
+    version: i16,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let find = |key: &StrBytes| find(groups, request.key_type, key);
+    if version >= MANY_KEYS {
+        let coordinators = request.coordinator_keys.iter().map(find).collect();
+        return FindCoordinatorResponse::default().with_coordinators(coordinators);
+    }
+    let found = find(&request.key);
+    FindCoordinatorResponse::default()
+        .with_error_code(found.error_code)
+        .with_error_message(found.error_message)
+        .with_node_id(found.node_id)
+        .with_host(found.host)
+        .with_port(found.port)
+}
+
+fn find(groups: &Groups, key_type: i8, key: &StrBytes) -> Coordinator {
+    if key_type != GROUP {
+        let reason = "only consumer groups have a coordinator in this version of Ottla";
+        return none(key, Kafka::InvalidRequest, Some(reason));
+    }
+    match groups.coordinator(&GroupId(text(key))) {
+        Some(broker) => Coordinator::default()
+            .with_key(key.clone())
+            .with_node_id(BrokerId(broker.author.broker.0))
+            .with_host(kafka_text(&broker.host))
+            .with_port(i32::from(broker.port)),
+        None => none(key, errors::group(GroupError::NotAvailable), None),
+    }
+}
+
+fn none(key: &StrBytes, error: Kafka, reason: Option<&'static str>) -> Coordinator {
+    Coordinator::default()
+        .with_key(key.clone())
+        .with_node_id(BrokerId(-1))
+        .with_port(-1)
+        .with_error_code(error.code())
+        .with_error_message(reason.map(StrBytes::from_static_str))
+}
