@@ -12,6 +12,7 @@
 
 pub mod cache;
 pub mod limits;
+pub mod read;
 pub mod view;
 pub mod write;
 

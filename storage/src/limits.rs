@@ -216,6 +216,10 @@ pub const PLACES_MAX: usize = 16_384;
 /// Catch-up reads run ahead by this much of a partition.
 pub const READ_AHEAD_BYTES: u64 = 4 << 20;
 
+/// Extents that a look-up by timestamp reads. One, unless headers claim timestamps that no record
+/// has.
+pub const TIMESTAMP_EXTENTS_MAX: usize = 16;
+
 /// Read-aheads that run at the same time; further ones are left out.
 pub const READ_AHEADS_MAX: usize = 16;
 

@@ -1,0 +1,202 @@
+//! The read cache: what was just written, and blocks read from the store.
+//!
+//! # What it holds
+//!
+//! Two compartments with budgets of their own, in bytes. The *tail* has objects as this broker
+//! wrote them and blocks that were read for fetches of recent data. *Catch-up* has blocks that were
+//! read for fetches of older data. A reader that goes through a day of old records fills and
+//! empties the second and never touches the first: that is the scan resistance, and why a lagging
+//! consumer costs neither producers nor other consumers anything.
+//!
+//! Each compartment drops the entry that came first. A log is read in the order in which it was
+//! written, by readers at a few places: an entry's worth falls with its age, and a hit says little
+//! about the next one.
+//!
+//! # What an entry costs
+//!
+//! Its bytes and a fixed overhead. A written object is kept as the pieces it was received in;
+//! pieces so small that they would keep a larger buffer in memory are joined first. Blocks that
+//! came in one read share its buffer: they entered together and leave together, so a compartment
+//! exceeds its budget by less than one read.
+//!
+//! # Single flight
+//!
+//! However many fetches want a block, one read brings it ([`Blocks`]). The read belongs to all who
+//! wait for it: it goes on while one is left, and its error is everybody's answer.
+
+mod block;
+mod blocks;
+mod fifo;
+#[cfg(test)]
+mod tests;
+mod written;
+
+pub use block::Block;
+pub use blocks::Blocks;
+pub use written::WrittenObject;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use ottla_model::ObjectName;
+use ottla_telemetry::Metrics;
+
+use crate::limits::{
+    BLOCK_BYTES, CACHE_BYTES_DEFAULT, CACHE_CATCH_UP_PERCENT, CACHE_ENTRY_OVERHEAD_BYTES,
+};
+pub(crate) use fifo::Fifo;
+
+/// Which compartment a block belongs to, and whose budget its read uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Heat {
+    /// Near the end of a partition.
+    Tail,
+    /// Older.
+    CatchUp,
+}
+
+/// A block of an object: its number counts [`BLOCK_BYTES`] from the object's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockKey {
+    /// The object.
+    pub object: ObjectName,
+    /// Which of its blocks.
+    pub block: u64,
+}
+
+impl BlockKey {
+    /// The blocks that hold a range of bytes of an object.
+    pub fn covering(range: &Range<u64>) -> Range<u64> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES)
+    }
+
+    /// The bytes of this block in an object of `size` bytes.
+    pub fn bytes(block: u64, size: u64) -> Range<u64> {
+        let start = block * BLOCK_BYTES;
+        start.min(size)..(start + BLOCK_BYTES).min(size)
+    }
+}
+
+/// The cache. Shared as an `Arc`; see the module.
+#[derive(Debug)]
+pub struct Cache {
+    compartments: Mutex<Compartments>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct Compartments {
+    written: Fifo<ObjectName, Arc<WrittenObject>>,
+    tail: Fifo<BlockKey, Arc<Block>>,
+    catch_up: Fifo<BlockKey, Arc<Block>>,
+    /// Bytes for `written` and `tail` together.
+    tail_bytes_max: usize,
+    catch_up_bytes_max: usize,
+}
+
+impl Compartments {
+    fn bytes(&self) -> usize {
+        self.written.bytes() + self.tail.bytes() + self.catch_up.bytes()
+    }
+
+    /// Drops the oldest of the tail, from whichever of its two lists is above its share.
+    fn shrink_tail(&mut self) {
+        while self.written.bytes() + self.tail.bytes() > self.tail_bytes_max {
+            let blocks_first =
+                self.tail.bytes() > self.tail_bytes_max / 2 || self.written.is_empty();
+            if blocks_first {
+                self.tail.pop();
+            } else {
+                self.written.pop();
+            }
+        }
+    }
+}
+
+impl Cache {
+    /// A cache of at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let catch_up_bytes_max = bytes_max / 100 * CACHE_CATCH_UP_PERCENT;
+        let compartments = Compartments {
+            written: Fifo::new(),
+            tail: Fifo::new(),
+            catch_up: Fifo::new(),
+            tail_bytes_max: bytes_max - catch_up_bytes_max,
+            catch_up_bytes_max,
+        };
+        Arc::new(Self { compartments: Mutex::new(compartments), metrics })
+    }
+
+    /// A cache of [`CACHE_BYTES_DEFAULT`].
+    pub fn with_default_size(metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::new(CACHE_BYTES_DEFAULT, metrics)
+    }
+
+    /// Takes over an object that this broker has written: its pieces with their positions, in
+    /// order, as they were uploaded. Record batches do not cross pieces.
+    pub fn insert_written(&self, name: ObjectName, size: u64, chunks: Vec<(u64, Bytes)>) {
+        let object = Arc::new(WrittenObject::new(size, chunks));
+        let bytes = object.bytes_held() + CACHE_ENTRY_OVERHEAD_BYTES;
+        let mut compartments = self.lock();
+        compartments.written.push(name, object, bytes);
+        compartments.shrink_tail();
+        self.report(&compartments);
+    }
+
+    /// An object that this broker wrote and still holds.
+    pub fn written(&self, name: &ObjectName) -> Option<Arc<WrittenObject>> {
+        self.lock().written.get(name).cloned()
+    }
+
+    /// A block, from either compartment.
+    pub fn block(&self, key: &BlockKey) -> Option<Arc<Block>> {
+        let compartments = self.lock();
+        compartments.tail.get(key).or_else(|| compartments.catch_up.get(key)).cloned()
+    }
+
+    /// Bytes held, overhead included.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes()
+    }
+
+    /// Forgets a block whose bytes turned out to be wrong, and every trace of the object as
+    /// written: the next look reads the store.
+    pub fn forget(&self, key: &BlockKey) {
+        let mut compartments = self.lock();
+        compartments.tail.remove(key);
+        compartments.catch_up.remove(key);
+        compartments.written.remove(&key.object);
+        self.report(&compartments);
+    }
+
+    fn insert_block(&self, key: BlockKey, block: Arc<Block>, heat: Heat) {
+        let bytes = block.bytes().len() + CACHE_ENTRY_OVERHEAD_BYTES;
+        let mut compartments = self.lock();
+        match heat {
+            Heat::Tail => {
+                compartments.tail.push(key, block, bytes);
+                compartments.shrink_tail();
+            }
+            Heat::CatchUp => {
+                let bytes_max = compartments.catch_up_bytes_max;
+                compartments.catch_up.push(key, block, bytes);
+                while compartments.catch_up.bytes() > bytes_max {
+                    compartments.catch_up.pop();
+                }
+            }
+        }
+        self.report(&compartments);
+    }
+
+    fn report(&self, compartments: &Compartments) {
+        self.metrics.fetch.cache_bytes.set_bytes(compartments.bytes());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Compartments> {
+        self.compartments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

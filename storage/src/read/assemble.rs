@@ -1,0 +1,182 @@
+//! From the bytes of extents to the batches a partition can send: whole, checked, with their
+//! offsets.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use ottla_control_api::view::Extent;
+use ottla_format::object::BATCH_CRC_FROM;
+use ottla_model::{Offset, TimestampMs};
+use ottla_object_io::StoreError;
+use ottla_wire::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
+
+use super::gather::ObjectBytes;
+
+/// A whole batch as it is stored, with the place it has in its partition.
+#[derive(Clone, Debug)]
+pub(super) struct StoredBatch {
+    pub header: BatchHeader,
+    pub base_offset: Offset,
+    pub bytes: Bytes,
+    /// The first byte after it in its object.
+    pub end_position: u64,
+    pub append_time: Option<TimestampMs>,
+}
+
+impl StoredBatch {
+    /// Offset of its last record.
+    pub(super) fn last_offset(&self) -> Offset {
+        self.base_offset.plus(i64::from(self.header.last_offset_delta))
+    }
+}
+
+/// Where reading an extent begins: a batch's first byte, and its base offset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub position: u64,
+    pub offset: Offset,
+}
+
+/// Why the batches of an extent end before the extent does.
+#[derive(Clone, Debug)]
+pub(super) enum Stop {
+    /// All of the extent was read.
+    End,
+    /// The gathered range ended inside a batch, which ends before this position.
+    Cut(u64),
+    /// The bytes could not be read.
+    Failed(StoreError),
+    /// The bytes are wrong from this position on.
+    Damaged(u64, String),
+}
+
+/// The batches of an extent that lie whole in the gathered bytes up to `end`, beginning at `place`.
+/// Checksums are looked at once per stay in the cache.
+pub(super) fn batches(
+    extent: &Extent,
+    place: Place,
+    end: u64,
+    bytes: &ObjectBytes,
+) -> (Vec<StoredBatch>, Stop) {
+    let extent_end = extent.position.0 + extent.length;
+    let end = end.min(extent_end);
+    let (pieces, failed) = bytes.pieces(&(place.position..end));
+    let mut rope = Rope { pieces: pieces.into() };
+    let Place { mut position, mut offset } = place;
+    let mut found = Vec::new();
+    while position < end {
+        let length = match rope.batch_length() {
+            Some(Ok(length)) => length,
+            Some(Err(reason)) => return (found, Stop::Damaged(position, reason)),
+            None => {
+                let stop = match failed {
+                    Some(error) => Stop::Failed(error),
+                    None => Stop::Cut((position + BATCH_HEADER_BYTES as u64).min(extent_end)),
+                };
+                return (found, stop);
+            }
+        };
+        let batch_end = position + length as u64;
+        if batch_end > extent_end {
+            return (found, Stop::Damaged(position, "a batch crosses its extent's end".to_owned()));
+        }
+        let Some(batch) = rope.take(length) else {
+            return (found, failed.map_or(Stop::Cut(batch_end), Stop::Failed));
+        };
+        let range = position..batch_end;
+        let header = match check(&batch, bytes.is_checked(&range)) {
+            Ok(header) => header,
+            Err(reason) => return (found, Stop::Damaged(position, reason)),
+        };
+        bytes.note_checked(&range);
+        position = batch_end;
+        let stored = StoredBatch {
+            header,
+            base_offset: offset,
+            bytes: batch,
+            end_position: position,
+            append_time: extent.append_time,
+        };
+        offset = stored.last_offset().plus(1);
+        if stored.last_offset() > extent.last_offset {
+            let reason = "its batches have more records than the extent".to_owned();
+            return (found, Stop::Damaged(range.start, reason));
+        }
+        found.push(stored);
+    }
+    let stop = if position >= extent_end { Stop::End } else { Stop::Cut(extent_end) };
+    (found, stop)
+}
+
+/// The batch's header; its checksum is computed unless it is known to be right.
+fn check(batch: &Bytes, checked: bool) -> Result<BatchHeader, String> {
+    let header = batch::parse(batch).map_err(|error| error.to_string())?;
+    if header.last_offset_delta < 0 {
+        return Err(format!("a last offset delta of {}", header.last_offset_delta));
+    }
+    if !checked {
+        let computed = crc32c::crc32c(batch.get(BATCH_CRC_FROM..).unwrap_or_default());
+        if computed != header.crc {
+            return Err(format!("checksum {computed:08x} instead of {:08x}", header.crc));
+        }
+    }
+    Ok(header)
+}
+
+/// Bytes in pieces, taken from the front.
+struct Rope {
+    pieces: std::collections::VecDeque<Bytes>,
+}
+
+impl Rope {
+    /// The length of the batch at the front by its own word; `None` when too little is there.
+    fn batch_length(&mut self) -> Option<Result<usize, String>> {
+        const LENGTH_FIELD: Range<usize> = 8..12;
+        let mut head = [0; LENGTH_FIELD.end];
+        let mut bytes = self.pieces.iter().flat_map(|piece| piece.iter());
+        for byte in &mut head {
+            *byte = *bytes.next()?;
+        }
+        let [.., a, b, c, d] = head;
+        let claimed = i32::from_be_bytes([a, b, c, d]);
+        let length = usize::try_from(claimed).ok().map(|rest| rest + LENGTH_FIELD.end);
+        Some(match length {
+            Some(length) if length >= BATCH_HEADER_BYTES => Ok(length),
+            _ => Err(format!("a batch length of {claimed}")),
+        })
+    }
+
+    /// The next `length` bytes as one piece: a slice, or a copy when they cross pieces.
+    fn take(&mut self, length: usize) -> Option<Bytes> {
+        if let Some(first) = self.pieces.front_mut()
+            && first.len() >= length
+        {
+            let taken = first.split_to(length);
+            if first.is_empty() {
+                self.pieces.pop_front();
+            }
+            return Some(taken);
+        }
+        if self.pieces.iter().map(Bytes::len).sum::<usize>() < length {
+            return None;
+        }
+        let mut joined = BytesMut::with_capacity(length);
+        while joined.len() < length {
+            let first = self.pieces.front_mut()?;
+            let part = first.split_to(first.len().min(length - joined.len()));
+            joined.extend_from_slice(&part);
+            if first.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+        Some(joined.freeze())
+    }
+}
+
+/// The extents of a partition with the places where reading each begins.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub extent: Arc<Extent>,
+    pub place: Place,
+}

@@ -1,0 +1,221 @@
+//! Bringing the bytes of objects together: written objects and blocks from the cache, the rest
+//! from the store, all at the same time.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use ottla_control_api::view::ObjectRef;
+use ottla_format::object::{OBJECT_HEADER_BYTES, ObjectHeader};
+use ottla_model::{ClusterId, ObjectName};
+use ottla_object_io::{ReadCause, Store, StoreError, keys};
+use ottla_telemetry::Metrics;
+
+use super::plan::{ObjectBlocks, blocks_of};
+use crate::cache::{Block, BlockKey, Blocks, Fifo, Heat, WrittenObject};
+use crate::limits::{BLOCK_BYTES, CHECKED_OBJECTS_MAX};
+
+/// Reads ranges of objects.
+pub(super) struct Gather {
+    blocks: Blocks,
+    store: Arc<dyn Store>,
+    cluster: ClusterId,
+    metrics: Arc<Metrics>,
+    /// Objects whose header was seen to be that of the extent's object.
+    known: Mutex<Fifo<ObjectName, ()>>,
+}
+
+/// A range of an object that is wanted.
+pub(super) type Wanted = (Arc<ObjectRef>, Range<u64>);
+
+/// What was gathered, by object. It keeps the bytes alive whatever the cache drops meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Gathered(BTreeMap<ObjectName, ObjectBytes>);
+
+/// The gathered bytes of one object.
+#[derive(Debug, Default)]
+pub(super) struct ObjectBytes {
+    written: Option<Arc<WrittenObject>>,
+    blocks: BTreeMap<u64, Arc<Block>>,
+    failed: Option<StoreError>,
+}
+
+impl Gather {
+    pub(super) fn new(
+        blocks: Blocks,
+        store: Arc<dyn Store>,
+        cluster: ClusterId,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { blocks, store, cluster, metrics, known: Mutex::new(Fifo::new()) }
+    }
+
+    /// Reads all ranges, adding to what was gathered before.
+    pub(super) async fn read(
+        &self,
+        wanted: &[Wanted],
+        heat: Heat,
+        cause: ReadCause,
+        gathered: &mut Gathered,
+    ) {
+        let mut from_store = Vec::new();
+        for plan in blocks_of(wanted) {
+            match self.blocks.cache().written(&plan.object.name) {
+                Some(written) => {
+                    self.metrics.fetch.cache_hits.inc();
+                    gathered.0.entry(plan.object.name).or_default().written = Some(written);
+                }
+                None => from_store.push(plan),
+            }
+        }
+        let reads = from_store.iter().map(|plan| self.read_object(plan, heat, cause));
+        for (plan, (blocks, failed)) in from_store.iter().zip(join_all(reads).await) {
+            let object = gathered.0.entry(plan.object.name).or_default();
+            object.blocks.extend(blocks);
+            object.failed = failed;
+        }
+    }
+
+    async fn read_object(
+        &self,
+        plan: &ObjectBlocks,
+        heat: Heat,
+        cause: ReadCause,
+    ) -> (BTreeMap<u64, Arc<Block>>, Option<StoreError>) {
+        let runs =
+            plan.blocks.iter().map(|run| self.blocks.read(&plan.object, run.clone(), heat, cause));
+        let mut found = BTreeMap::new();
+        let mut failed = None;
+        for (blocks, error) in join_all(runs).await {
+            found.extend(blocks);
+            failed = failed.or(error);
+        }
+        if failed.is_none()
+            && let Err(error) = self.check_header(&plan.object, &found, cause).await
+        {
+            failed = Some(error);
+            found.clear();
+        }
+        (found, failed)
+    }
+
+    /// Makes sure, once per object, that under the key lies the object that the extents name.
+    async fn check_header(
+        &self,
+        object: &ObjectRef,
+        blocks: &BTreeMap<u64, Arc<Block>>,
+        cause: ReadCause,
+    ) -> Result<(), StoreError> {
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&object.name).is_some() {
+            return Ok(());
+        }
+        let key = keys::wal(self.cluster, &object.name);
+        let first = match blocks.get(&0) {
+            Some(block) => block.bytes().clone(),
+            None => self.store.get_range(&key, 0..OBJECT_HEADER_BYTES as u64, cause).await?,
+        };
+        let wrong = match ObjectHeader::decode(&first) {
+            Ok(header) if header.belongs_to(self.cluster, &object.name) => None,
+            Ok(header) => Some(format!("its header names another object: {header:?}")),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(reason) = wrong {
+            self.forget(object, &(0..1));
+            return Err(StoreError::Corrupt { key, reason });
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.push(object.name, (), 1);
+        while known.bytes() > CHECKED_OBJECTS_MAX {
+            known.pop();
+        }
+        Ok(())
+    }
+
+    /// Drops a damaged range from the cache, so that the next read asks the store.
+    pub(super) fn forget(&self, object: &ObjectRef, range: &Range<u64>) {
+        for block in BlockKey::covering(range) {
+            self.blocks.cache().forget(&BlockKey { object: object.name, block });
+        }
+    }
+}
+
+impl Gathered {
+    pub(super) fn object(&self, object: &ObjectRef) -> Option<&ObjectBytes> {
+        self.0.get(&object.name)
+    }
+
+    /// Adds what another one gathered.
+    pub(super) fn add(&mut self, other: Gathered) {
+        for (name, bytes) in other.0 {
+            let object = self.0.entry(name).or_default();
+            object.written = object.written.take().or(bytes.written);
+            object.blocks.extend(bytes.blocks);
+            object.failed = object.failed.take().or(bytes.failed);
+        }
+    }
+
+    /// Makes the next read of an object replace what it was written as.
+    pub(super) fn distrust(&mut self, object: &ObjectRef) {
+        if let Some(bytes) = self.0.get_mut(&object.name) {
+            bytes.written = None;
+        }
+    }
+}
+
+impl ObjectBytes {
+    /// The bytes of a range as far as they were gathered: the pieces from its start on, and the
+    /// error that is to blame when they do not reach its end.
+    pub(super) fn pieces(&self, range: &Range<u64>) -> (Vec<Bytes>, Option<StoreError>) {
+        if let Some(pieces) = self.written.as_ref().and_then(|written| written.pieces(range)) {
+            return (pieces, None);
+        }
+        let mut pieces = Vec::new();
+        for number in BlockKey::covering(range) {
+            let start = number * BLOCK_BYTES;
+            let part = self.blocks.get(&number).and_then(|block| {
+                let (from, to) = within(range, start, block);
+                (from <= to).then(|| block.bytes().slice(from..to))
+            });
+            match part {
+                Some(part) => pieces.push(part),
+                None => return (pieces, self.failed.clone()),
+            }
+        }
+        (pieces, None)
+    }
+
+    /// Whether all bytes of a range were found right before. What this broker wrote, it has
+    /// checked when it was received.
+    pub(super) fn is_checked(&self, range: &Range<u64>) -> bool {
+        self.written.is_some()
+            || self.each_part(range, |block, part| block.is_checked(&part)).into_iter().all(|c| c)
+    }
+
+    /// Notes that a range was found right.
+    pub(super) fn note_checked(&self, range: &Range<u64>) {
+        self.each_part(range, |block, part| block.note_checked(part));
+    }
+
+    fn each_part<T>(
+        &self,
+        range: &Range<u64>,
+        mut look: impl FnMut(&Block, Range<u64>) -> T,
+    ) -> Vec<T> {
+        BlockKey::covering(range)
+            .filter_map(|number| self.blocks.get(&number).map(|block| (number, block)))
+            .map(|(number, block)| {
+                let (from, to) = within(range, number * BLOCK_BYTES, block);
+                look(block, from as u64..to as u64)
+            })
+            .collect()
+    }
+}
+
+/// The part of a block that starts at `start` which lies in `range`.
+fn within(range: &Range<u64>, start: u64, block: &Block) -> (usize, usize) {
+    let from = range.start.saturating_sub(start) as usize;
+    let to = (range.end.saturating_sub(start) as usize).min(block.bytes().len());
+    (from, to)
+}

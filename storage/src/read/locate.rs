@@ -1,0 +1,125 @@
+//! Where a fetch's records are: from the broker's view when it knows, from the control plane when
+//! it does not or when the offset looks wrong.
+//!
+//! A view is a moment behind. An offset above its high watermark may be right, one below its log
+//! start can have been right a moment ago: the leader decides before a client is told that its
+//! offset is out of range.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use ottla_control_api::view::Extent;
+use ottla_control_api::{CallError, ExtentPage, FindExtents, PartitionBounds};
+use ottla_model::{Offset, PartitionId};
+use tokio::time::timeout;
+
+use super::{FetchPartition, FetchRequest, Isolation, ReadError, Reader};
+use crate::cache::Heat;
+use crate::limits::{FETCH_QUESTION_TIME_MAX, FETCH_QUESTIONS_MAX, READ_AHEAD_BYTES};
+
+/// What is known of a partition before anything is read.
+#[derive(Clone, Debug)]
+pub(super) struct Located {
+    pub bounds: PartitionBounds,
+    pub found: Found,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    /// The offset is at the end of what may be read.
+    AtEnd,
+    /// Extents in offset order, the first holds the offset (or is the next one after a gap).
+    Extents(Vec<Arc<Extent>>, Heat),
+    Error(ReadError),
+}
+
+impl Reader {
+    /// Locates all partitions of a request, in its order.
+    pub(super) async fn locate(&self, request: &FetchRequest) -> Vec<Located> {
+        stream::iter(&request.partitions)
+            .map(|wanted| async move {
+                let max_bytes = wanted.max_bytes.min(request.max_bytes).max(1) as u64;
+                match self.look(wanted, max_bytes, request.isolation) {
+                    Some(located) => located,
+                    None => self.ask(wanted, max_bytes, request.isolation).await,
+                }
+            })
+            .buffered(FETCH_QUESTIONS_MAX)
+            .collect()
+            .await
+    }
+
+    /// The view's answer, when it has one that cannot be wrong.
+    fn look(
+        &self,
+        wanted: &FetchPartition,
+        max_bytes: u64,
+        isolation: Isolation,
+    ) -> Option<Located> {
+        let bounds = self.view.bounds(wanted.partition)?;
+        if wanted.offset < bounds.log_start || wanted.offset > bounds.high_watermark {
+            return None;
+        }
+        if wanted.offset >= isolation.end(&bounds) {
+            return Some(Located { bounds, found: Found::AtEnd });
+        }
+        let recent = self.view.recent_extents(wanted.partition, wanted.offset, max_bytes)?;
+        let bounds = recent.bounds;
+        let found = readable(recent.extents, isolation.end(&bounds), Heat::Tail);
+        Some(Located { bounds, found })
+    }
+
+    /// The leader's answer, with extents for the next fetches of the same reader as well.
+    async fn ask(&self, wanted: &FetchPartition, max_bytes: u64, isolation: Isolation) -> Located {
+        let page = self.find_extents(wanted.partition, wanted.offset, max_bytes + READ_AHEAD_BYTES);
+        let page = match page.await {
+            Ok(page) => page,
+            Err(error) => {
+                let bounds = self.view.bounds(wanted.partition).unwrap_or_default();
+                return Located { bounds, found: Found::Error(error.into()) };
+            }
+        };
+        let Some(bounds) = page.bounds else {
+            let found = Found::Error(ReadError::UnknownPartition);
+            return Located { bounds: PartitionBounds::default(), found };
+        };
+        let end = isolation.end(&bounds);
+        let found = if wanted.offset < bounds.log_start || wanted.offset > bounds.high_watermark {
+            Found::Error(ReadError::OffsetOutOfRange)
+        } else if wanted.offset >= end {
+            Found::AtEnd
+        } else {
+            readable(page.extents, end, Heat::CatchUp)
+        };
+        Located { bounds, found }
+    }
+
+    /// Asks the leader for extents; no answer in time is an error that can be retried.
+    pub(super) async fn find_extents(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        max_bytes: u64,
+    ) -> Result<ExtentPage, CallError> {
+        let asked = self.control.find_extents(FindExtents { partition, from, max_bytes });
+        answered(timeout(FETCH_QUESTION_TIME_MAX, asked).await)
+    }
+}
+
+/// Turns a question that was not answered in time into an error.
+pub(super) fn answered<T>(
+    answer: Result<Result<T, CallError>, tokio::time::error::Elapsed>,
+) -> Result<T, CallError> {
+    answer.unwrap_or_else(|_| Err(CallError::OutcomeUnknown("no answer in time".to_owned())))
+}
+
+/// Extents below `end`. There are records below it, so extents must be there.
+fn readable(mut extents: Vec<Arc<Extent>>, end: Offset, heat: Heat) -> Found {
+    extents.retain(|extent| extent.base_offset < end);
+    if extents.is_empty() {
+        let missing = "no extent holds an offset below the partition's end".to_owned();
+        return Found::Error(ReadError::Unavailable(CallError::Unavailable(missing)));
+    }
+    Found::Extents(extents, heat)
+}

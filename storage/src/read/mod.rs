@@ -1,0 +1,208 @@
+//! The read path: fetches and look-ups by timestamp.
+//!
+//! # The life of a fetch
+//!
+//! 1. *Locate* ([`locate`]): the partition's offsets and the extents from the asked offset on, from
+//!    the broker's view or, for older data and doubtful offsets, from the control plane.
+//! 2. *Plan* ([`plan`]): how much each partition may bring, and which blocks of which objects that
+//!    takes; neighbouring ranges of one object are read once. Pure.
+//! 3. *Read* ([`gather`]): the blocks, all at the same time, through the cache.
+//! 4. *Assemble* ([`assemble`]): the batches, checked; whole batches only.
+//! 5. *Spend* ([`plan::spend`]): the request's bytes in request order. Pure.
+//! 6. *Patch* ([`patch`]): base offset and leader epoch into copies of the headers. Records are
+//!    not copied: the answer is pieces of the cache's buffers.
+//!
+//! When that is less than the client waits for, the fetch waits for a change of its partitions and
+//! begins again.
+//!
+//! # Faults stay local
+//!
+//! A partition whose data cannot be read is answered with what came before the trouble, or with an
+//! error of its own; the others are not touched. A damaged block is read again once. A missing
+//! object is looked up again once, because it may have been replaced; an empty success never
+//! stands for missing data.
+
+mod ahead;
+mod assemble;
+mod fetch;
+mod gather;
+mod locate;
+mod patch;
+mod places;
+pub mod plan;
+#[cfg(test)]
+mod tests;
+mod timestamp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_control_api::{CallError, ControlPlane, PartitionBounds};
+use ottla_model::{ClusterId, Offset, PartitionId};
+use ottla_object_io::{Store, StoreError};
+use ottla_telemetry::Metrics;
+use thiserror::Error;
+
+use crate::cache::{Blocks, Cache};
+use crate::view::View;
+use ahead::Ahead;
+use gather::Gather;
+use places::Places;
+
+/// Reads partitions. Cheap to share as an `Arc`.
+pub struct Reader {
+    view: Arc<View>,
+    control: Arc<dyn ControlPlane>,
+    gather: Arc<Gather>,
+    ahead: Ahead,
+    places: Places,
+    metrics: Arc<Metrics>,
+}
+
+/// Which records a reader may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All that are committed to the log.
+    #[default]
+    Uncommitted,
+    /// Those below the last stable offset.
+    Committed,
+}
+
+impl Isolation {
+    /// One past the last offset that may be read.
+    pub fn end(self, bounds: &PartitionBounds) -> Offset {
+        match self {
+            Self::Uncommitted => bounds.high_watermark,
+            Self::Committed => bounds.last_stable,
+        }
+    }
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    /// How long to wait for `min_bytes`.
+    pub max_wait: Duration,
+    /// Answer as soon as this many record bytes can be read.
+    pub min_bytes: usize,
+    /// Record bytes of the answer; one batch may exceed it.
+    pub max_bytes: usize,
+    /// Which records it may see.
+    pub isolation: Isolation,
+    /// What from where, in the order in which `max_bytes` is spent.
+    pub partitions: Vec<FetchPartition>,
+}
+
+/// One partition of a [`FetchRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchPartition {
+    /// Which.
+    pub partition: PartitionId,
+    /// The first record wanted.
+    pub offset: Offset,
+    /// Record bytes from this partition; the answer's first batch may exceed it.
+    pub max_bytes: usize,
+}
+
+/// What a partition's fetch brought.
+#[derive(Clone, Debug)]
+pub struct FetchedPartition {
+    /// The partition's offsets at the moment the records were found; all 0 when it is not known.
+    pub bounds: PartitionBounds,
+    /// Whole record batches, in offset order.
+    pub records: Records,
+    /// Why there is no more. An answer with records has no error: the next fetch, from where they
+    /// end, gets it.
+    pub error: Option<ReadError>,
+}
+
+/// Record batches as they go into an answer: pieces to be written one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// The pieces.
+    pub pieces: Vec<Bytes>,
+    /// Their total length in bytes.
+    pub length: usize,
+}
+
+/// Why records could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// The offset is below the log start or above the high watermark. Checked with the leader.
+    #[error("the offset is outside of the partition")]
+    OffsetOutOfRange,
+    /// No such partition.
+    #[error("the partition does not exist")]
+    UnknownPartition,
+    /// The object store did not give the bytes.
+    #[error("the records could not be read: {0}")]
+    Storage(#[from] StoreError),
+    /// The bytes are wrong, also when read again.
+    #[error("the stored records are damaged: {0}")]
+    Corrupt(String),
+    /// The control plane did not answer.
+    #[error("the records could not be found: {0}")]
+    Unavailable(#[from] CallError),
+}
+
+/// What the caller must do about a [`ReadError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadErrorKind {
+    /// The offset or partition is wrong; asking again will not help.
+    Invalid,
+    /// Try again later.
+    Retry,
+    /// The data is damaged.
+    Corrupt,
+}
+
+impl ReadError {
+    /// What to do about it.
+    pub fn kind(&self) -> ReadErrorKind {
+        match self {
+            Self::OffsetOutOfRange | Self::UnknownPartition => ReadErrorKind::Invalid,
+            Self::Storage(_) | Self::Unavailable(_) => ReadErrorKind::Retry,
+            Self::Corrupt(_) => ReadErrorKind::Corrupt,
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::OffsetOutOfRange => "offset_out_of_range",
+            Self::UnknownPartition => "unknown_partition",
+            Self::Storage(_) => "storage",
+            Self::Corrupt(_) => "corrupt",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
+impl Reader {
+    /// A reader of a cluster's partitions.
+    pub fn new(
+        view: Arc<View>,
+        cache: Arc<Cache>,
+        store: Arc<dyn Store>,
+        control: Arc<dyn ControlPlane>,
+        cluster: ClusterId,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let blocks = Blocks::new(cache, Arc::clone(&store), cluster, Arc::clone(&metrics));
+        let gather = Gather::new(blocks, store, cluster, Arc::clone(&metrics));
+        Arc::new(Self {
+            view,
+            control,
+            gather: Arc::new(gather),
+            ahead: Ahead::default(),
+            places: Places::new(),
+            metrics,
+        })
+    }
+
+    /// Ends what runs in the background: reads ahead. Fetches go on working.
+    pub async fn stop(&self) {
+        self.ahead.stop().await;
+    }
+}

@@ -1,0 +1,54 @@
+//! The response copy of batches: patched headers beside the stored records.
+
+use bytes::{Bytes, BytesMut};
+use ottla_wire::batch::{BATCH_HEADER_BYTES, patched_header};
+
+use super::assemble::StoredBatch;
+use super::{ReadError, Records};
+use crate::limits::COPY_BATCH_BYTES_MAX;
+
+/// A piece of the answer while it is put together.
+enum Piece {
+    /// From the scratch buffer, of this length, after the ones before.
+    Scratch(usize),
+    /// From the store's bytes.
+    Stored(Bytes),
+}
+
+/// Patches batches for an answer. All headers share one buffer, and so do small batches, whole.
+pub(super) fn patch<'a>(
+    batches: impl IntoIterator<Item = &'a StoredBatch>,
+) -> Result<Records, ReadError> {
+    let mut scratch = BytesMut::new();
+    let mut layout: Vec<Piece> = Vec::new();
+    let mut length = 0;
+    for batch in batches {
+        let header = patched_header(&batch.bytes, batch.base_offset, batch.append_time)
+            .map_err(|error| ReadError::Corrupt(error.to_string()))?;
+        let records = batch.bytes.slice(BATCH_HEADER_BYTES.min(batch.bytes.len())..);
+        length += batch.bytes.len();
+        scratch.extend_from_slice(&header);
+        let mut copied = header.len();
+        let small = batch.bytes.len() < COPY_BATCH_BYTES_MAX;
+        if small {
+            scratch.extend_from_slice(&records);
+            copied += records.len();
+        }
+        match layout.last_mut() {
+            Some(Piece::Scratch(before)) => *before += copied,
+            _ => layout.push(Piece::Scratch(copied)),
+        }
+        if !small {
+            layout.push(Piece::Stored(records));
+        }
+    }
+    let mut scratch = scratch.freeze();
+    let pieces = layout
+        .into_iter()
+        .map(|piece| match piece {
+            Piece::Scratch(length) => scratch.split_to(length),
+            Piece::Stored(bytes) => bytes,
+        })
+        .collect();
+    Ok(Records { pieces, length })
+}

@@ -1,0 +1,163 @@
+//! Records by timestamp, exact to the record (ListOffsets with a timestamp, and −3).
+//!
+//! The control plane knows the largest timestamp of each extent and gives the first extent that
+//! can hold the answer. In it, batch headers have the largest timestamp of each batch; only the
+//! batch that holds the answer is decompressed, under a cap. Where the log gave the time
+//! (log-append time), all records of a batch have it and none is looked at.
+
+use std::sync::Arc;
+
+use ottla_control_api::view::Extent;
+use ottla_control_api::{ExtentPage, TimestampQuery};
+use ottla_model::{Offset, PartitionId, TimestampMs};
+use ottla_object_io::ReadCause;
+use ottla_wire::batch::BATCH_HEADER_BYTES;
+use ottla_wire::decompress::decompress;
+use ottla_wire::limits::DECOMPRESSED_BYTES_MAX;
+use ottla_wire::records::records;
+use tokio::time::timeout;
+
+use super::assemble::{Place, Stop, StoredBatch, batches};
+use super::gather::Gathered;
+use super::locate::answered;
+use super::{Isolation, ReadError, Reader};
+use crate::cache::Heat;
+use crate::limits::{FETCH_QUESTION_TIME_MAX, TIMESTAMP_EXTENTS_MAX};
+
+/// A record by its offset and timestamp.
+type Found = (Offset, TimestampMs);
+
+impl Reader {
+    /// The offset and timestamp of the record that a query asks for, among those that `isolation`
+    /// may see; `None` when there is none.
+    pub async fn offset_at(
+        &self,
+        partition: PartitionId,
+        query: TimestampQuery,
+        isolation: Isolation,
+    ) -> Result<Option<Found>, ReadError> {
+        let asked = self.control.find_timestamp(partition, query);
+        let mut page = answered(timeout(FETCH_QUESTION_TIME_MAX, asked).await)?;
+        // A header may claim a larger timestamp than its records have: then the next extents are
+        // looked at.
+        for _ in 0..TIMESTAMP_EXTENTS_MAX {
+            let bounds = page.bounds.ok_or(ReadError::UnknownPartition)?;
+            let Some(extent) = first_candidate(&page, query) else { return Ok(None) };
+            let readable = Readable { from: bounds.log_start, end: isolation.end(&bounds) };
+            if extent.base_offset >= readable.end {
+                return Ok(None);
+            }
+            let found = self.search(&extent, query, readable).await?;
+            if found.is_some() || query == TimestampQuery::Max {
+                return Ok(found);
+            }
+            page = self.find_extents(partition, extent.last_offset.plus(1), extent.length).await?;
+            if page.extents.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn search(
+        &self,
+        extent: &Arc<Extent>,
+        query: TimestampQuery,
+        readable: Readable,
+    ) -> Result<Option<Found>, ReadError> {
+        let batches = self.whole_extent(extent).await?;
+        match query {
+            TimestampQuery::AtOrAfter(time) => {
+                for batch in batches.iter().filter(|batch| largest(batch) >= time) {
+                    let hit = |&(offset, at): &Found| at >= time && readable.holds(offset);
+                    if let Some(found) = timestamps(batch)?.into_iter().find(hit) {
+                        return Ok(Some(found));
+                    }
+                }
+                Ok(None)
+            }
+            TimestampQuery::Max => {
+                // The first of those with the largest timestamp; the others need no look.
+                let first = batches.iter().rev().max_by_key(|batch| largest(batch));
+                let Some(batch) = first else { return Ok(None) };
+                let readable = timestamps(batch)?.into_iter().filter(|(o, _)| readable.holds(*o));
+                Ok(readable.rev().max_by_key(|(_, at)| *at))
+            }
+        }
+    }
+
+    async fn whole_extent(&self, extent: &Arc<Extent>) -> Result<Vec<StoredBatch>, ReadError> {
+        let place = Place { position: extent.position.0, offset: extent.base_offset };
+        let end = extent.position.0 + extent.length;
+        let wanted = [(Arc::clone(&extent.object), place.position..end)];
+        for last_try in [false, true] {
+            let mut gathered = Gathered::default();
+            self.gather.read(&wanted, Heat::CatchUp, ReadCause::Timestamp, &mut gathered).await;
+            let stop = match gathered.object(&extent.object) {
+                Some(bytes) => match batches(extent, place, end, bytes) {
+                    (found, Stop::End) => return Ok(found),
+                    (_, stop) => stop,
+                },
+                None => Stop::Cut(end),
+            };
+            match stop {
+                Stop::Failed(error) => return Err(error.into()),
+                Stop::Damaged(_, reason) if last_try => return Err(ReadError::Corrupt(reason)),
+                _ => self.gather.forget(&extent.object, &wanted[0].1),
+            }
+        }
+        Err(ReadError::Corrupt("the extent ends inside a batch".to_owned()))
+    }
+}
+
+/// Offsets that the asker may see.
+#[derive(Clone, Copy)]
+struct Readable {
+    from: Offset,
+    end: Offset,
+}
+
+impl Readable {
+    fn holds(self, offset: Offset) -> bool {
+        self.from <= offset && offset < self.end
+    }
+}
+
+fn first_candidate(page: &ExtentPage, query: TimestampQuery) -> Option<Arc<Extent>> {
+    match query {
+        TimestampQuery::Max => page.extents.first().cloned(),
+        // Extents that cannot hold it are skipped, but the last one says where to go on.
+        TimestampQuery::AtOrAfter(time) => page
+            .extents
+            .iter()
+            .find(|extent| extent.max_timestamp >= time)
+            .or(page.extents.last())
+            .cloned(),
+    }
+}
+
+/// The largest timestamp of a batch, as its header or the log says.
+fn largest(batch: &StoredBatch) -> TimestampMs {
+    batch.append_time.unwrap_or(TimestampMs(batch.header.max_timestamp))
+}
+
+/// Offset and timestamp of each record of a batch, in offset order.
+fn timestamps(batch: &StoredBatch) -> Result<Vec<Found>, ReadError> {
+    if let Some(time) = batch.append_time {
+        let count = i64::from(batch.header.last_offset_delta) + 1;
+        return Ok((0..count).map(|delta| (batch.base_offset.plus(delta), time)).collect());
+    }
+    let damaged = |reason: String| ReadError::Corrupt(reason);
+    let codec = batch.header.compression().map_err(|e| damaged(e.to_string()))?;
+    let body = batch.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+    let plain =
+        decompress(codec, body, DECOMPRESSED_BYTES_MAX).map_err(|e| damaged(e.to_string()))?;
+    records(&plain)
+        .map(|record| {
+            let record = record.map_err(|e| damaged(e.to_string()))?;
+            let offset = batch.base_offset.plus(i64::from(record.offset_delta));
+            let time = batch.header.base_timestamp.saturating_add(record.timestamp_delta);
+            Ok((offset, TimestampMs(time)))
+        })
+        .collect()
+}

@@ -1,0 +1,179 @@
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use ottla_control_api::PartitionBounds;
+use ottla_control_api::view::{Change, ClusterView, WatchEvent};
+use ottla_model::{AppliedIndex, Offset, PartitionId, PartitionIndex, TopicId};
+
+use super::View;
+use crate::limits::RECENT_EXTENTS_PER_PARTITION;
+use crate::test_control::{FakeControl, extent, topic};
+
+fn partition(index: i32) -> PartitionId {
+    PartitionId { topic: TopicId(1), index: PartitionIndex(index) }
+}
+
+fn grown(index: i32, from: i64, to: i64) -> Change {
+    Change::Partition {
+        partition: partition(index),
+        bounds: bounds(0, to),
+        extents: vec![extent(from, to - 1, 0, 100, u64::try_from(from).unwrap())],
+    }
+}
+
+fn bounds(log_start: i64, high_watermark: i64) -> PartitionBounds {
+    PartitionBounds {
+        log_start: Offset(log_start),
+        high_watermark: Offset(high_watermark),
+        last_stable: Offset(high_watermark),
+    }
+}
+
+struct World {
+    control: Arc<FakeControl>,
+    view: Arc<View>,
+    applied: u64,
+    _task: super::ViewTask,
+}
+
+impl World {
+    async fn new() -> Self {
+        let control = FakeControl::new();
+        let (view, task) = View::start(&*control);
+        let mut world = Self { control, view, applied: 0, _task: task };
+        world.changes(vec![Change::Topic(topic(1, "t", 4))]).await;
+        world
+    }
+
+    async fn changes(&mut self, changes: Vec<Change>) {
+        self.applied += 1;
+        let applied = AppliedIndex(self.applied);
+        self.control.send(WatchEvent::Changes { applied, changes: changes.into() }).await;
+        self.view.reached(applied).await.unwrap();
+    }
+
+    async fn reset(&mut self, mut state: ClusterView) {
+        self.applied += 1;
+        state.applied = AppliedIndex(self.applied);
+        self.control.send(WatchEvent::Reset(Arc::new(state))).await;
+        self.view.reached(AppliedIndex(self.applied)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn topics_are_found_by_name_and_id_with_their_partitions() {
+    let mut world = World::new().await;
+    let found = world.view.topic_by_name(&topic(1, "t", 4).name).unwrap();
+    assert_eq!(world.view.topic(found.id), Some(found));
+    assert_eq!(world.view.bounds(partition(3)), Some(PartitionBounds::default()));
+    assert_eq!(world.view.bounds(partition(4)), None);
+
+    // Created again under its name before the old one's deletion is seen.
+    world.changes(vec![Change::Topic(topic(2, "t", 1)), Change::TopicDeleted(TopicId(1))]).await;
+    assert_eq!(world.view.topic_by_name(&topic(2, "t", 1).name).unwrap().id, TopicId(2));
+    assert_eq!(world.view.bounds(partition(0)), None);
+    assert_eq!(world.view.topics().len(), 1);
+}
+
+#[tokio::test]
+async fn a_wait_is_woken_by_its_partitions_and_by_no_others() {
+    let mut world = World::new().await;
+    let wait = world.view.wait_on([partition(0), partition(1)]);
+    world.changes(vec![grown(2, 0, 5), grown(3, 0, 5)]).await;
+    assert!(wait.changed().now_or_never().is_none());
+    world.changes(vec![grown(1, 0, 5)]).await;
+    assert!(wait.changed().now_or_never().is_some());
+    assert!(wait.changed().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_change_between_registration_and_waiting_is_not_lost() {
+    let mut world = World::new().await;
+    let wait = world.view.wait_on([partition(0)]);
+    world.changes(vec![grown(0, 0, 1)]).await;
+    wait.changed().await;
+}
+
+#[tokio::test]
+async fn ended_waits_leave_nothing_behind() {
+    let world = World::new().await;
+    let waits: Vec<_> = (0..100).map(|i| world.view.wait_on([partition(i % 4)])).collect();
+    assert_eq!(world.view.partitions.waiters(), 100);
+    drop(waits);
+    assert_eq!(world.view.partitions.waiters(), 0);
+}
+
+#[tokio::test]
+async fn recent_extents_are_served_from_the_asked_offset_on() {
+    let mut world = World::new().await;
+    world.changes(vec![grown(0, 0, 10), grown(0, 10, 20), grown(0, 20, 30)]).await;
+    let bases = |from: i64, max| {
+        let recent = world.view.recent_extents(partition(0), Offset(from), max)?;
+        Some(recent.extents.iter().map(|e| e.base_offset.0).collect::<Vec<_>>())
+    };
+    assert_eq!(bases(0, 1_000), Some(vec![0, 10, 20]));
+    assert_eq!(bases(15, 1_000), Some(vec![10, 20]));
+    assert_eq!(bases(15, 0), Some(vec![10]));
+    assert_eq!(bases(15, 101), Some(vec![10, 20]));
+    assert_eq!(bases(30, 1_000), None);
+}
+
+#[tokio::test]
+async fn recent_extents_are_bounded_and_the_oldest_go() {
+    let mut world = World::new().await;
+    let count = RECENT_EXTENTS_PER_PARTITION as i64 + 10;
+    world.changes((0..count).map(|i| grown(0, i, i + 1)).collect()).await;
+    assert_eq!(world.view.recent_extents(partition(0), Offset(9), 1), None);
+    let recent = world.view.recent_extents(partition(0), Offset(10), u64::MAX).unwrap();
+    assert_eq!(recent.extents.len(), RECENT_EXTENTS_PER_PARTITION);
+}
+
+#[tokio::test]
+async fn a_reset_wakes_everybody_and_forgets_recent_extents() {
+    let mut world = World::new().await;
+    world.changes(vec![grown(0, 0, 10)]).await;
+    let wait = world.view.wait_on([partition(0)]);
+    world
+        .reset(ClusterView {
+            topics: vec![topic(1, "t", 4)],
+            partitions: vec![ottla_control_api::view::PartitionSnapshot {
+                partition: partition(0),
+                bounds: bounds(5, 40),
+            }],
+            ..ClusterView::default()
+        })
+        .await;
+    assert!(wait.changed().now_or_never().is_some());
+    assert_eq!(world.view.bounds(partition(0)), Some(bounds(5, 40)));
+    assert_eq!(world.view.recent_extents(partition(0), Offset(8), 1), None);
+    // Still registered.
+    world.changes(vec![grown(0, 40, 41)]).await;
+    assert!(wait.changed().now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_topic() {
+    let mut world = World::new().await;
+    let wait = world.view.wait_on([partition(0)]);
+    world.changes(vec![Change::TopicDeleted(TopicId(1))]).await;
+    assert!(wait.changed().now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn waiting_for_an_index_ends_when_the_control_plane_stops() {
+    let world = World::new().await;
+    let view = Arc::clone(&world.view);
+    let waiting = tokio::spawn(async move { view.reached(AppliedIndex(99)).await });
+    world.control.close();
+    assert!(waiting.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn fifty_thousand_partitions_are_taken_over_and_changed() {
+    let mut world = World::new().await;
+    let topics: Vec<_> = (0..50).map(|i| topic(100 + i, &format!("big-{i}"), 1_000)).collect();
+    world.reset(ClusterView { topics, ..ClusterView::default() }).await;
+    let last = PartitionId { topic: TopicId(149), index: PartitionIndex(999) };
+    assert!(world.view.bounds(last).is_some());
+    assert_eq!(world.view.topics().len(), 50);
+}
