@@ -471,3 +471,6 @@ fn read_object_ids(r: &mut Reader<'_>) -> Result<Vec<ObjectId>> {
     }
     Ok(objects)
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,3 +280,81 @@ fn zero(value: u32) -> Result<()> {
 fn limit(what: &'static str, value: usize, max: usize) -> Result<()> {
     if value <= max { Ok(()) } else { Err(DecodeError::Invalid { what, value: value as i128 }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN_V1: &[u8] = include_bytes!("../golden/snapshot_v1.bin");
+
+    fn file() -> Vec<u8> {
+        let mut out =
+            SnapshotHeader::new(ClusterId(0xc1), AppliedIndex(77), 0xd1, b"meta").encode();
+        out.extend_from_slice(b"meta");
+        for number in 0..2u8 {
+            let mut payload = Vec::new();
+            put_record(&mut payload, &[1, number], b"value");
+            put_record(&mut payload, &[2, number], b"");
+            out.extend(SnapshotPart::Block(SnapshotBlock::new(&payload, 2)).encode());
+            out.extend(payload);
+        }
+        let file_crc = crc32c::crc32c(&out);
+        out.extend(SnapshotPart::Footer { file_crc }.encode());
+        out.extend(SnapshotTotals { records: 4, blocks: 2 }.encode());
+        out
+    }
+
+    /// Reads a file as a reader must, and returns its records.
+    fn read(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut r = Reader::new(bytes);
+        let mut array = [0; SNAPSHOT_HEADER_BYTES];
+        array.copy_from_slice(r.take(SNAPSHOT_HEADER_BYTES, "header")?);
+        let header = SnapshotHeader::decode(&array)?;
+        header.check_meta(r.take(header.meta_length(), "meta")?)?;
+        let (mut records, mut totals) = (Vec::new(), SnapshotTotals::default());
+        loop {
+            let so_far = bytes.len() - r.remaining();
+            let mut array = [0; SNAPSHOT_BLOCK_HEADER_BYTES];
+            array.copy_from_slice(r.take(SNAPSHOT_BLOCK_HEADER_BYTES, "block header")?);
+            match SnapshotPart::decode(&array)? {
+                SnapshotPart::Block(block) => {
+                    let payload = r.take(block.payload_length(), "payload")?;
+                    for (key, value) in block.records(payload)? {
+                        records.push((key.to_vec(), value.to_vec()));
+                    }
+                    totals.blocks += 1;
+                    totals.records += u64::from(block.record_count());
+                }
+                SnapshotPart::Footer { file_crc } => {
+                    compare("file", file_crc, crc32c::crc32c(&bytes[..so_far]))?;
+                    let mut array = [0; SNAPSHOT_FOOTER_REST_BYTES];
+                    array.copy_from_slice(r.take(SNAPSHOT_FOOTER_REST_BYTES, "footer")?);
+                    assert_eq!(SnapshotTotals::decode(&array)?, totals);
+                    r.finish("snapshot")?;
+                    return Ok(records);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_golden_snapshot_is_read_and_written_byte_for_byte() {
+        assert_eq!(file(), GOLDEN_V1);
+        let records = read(GOLDEN_V1).unwrap();
+        assert_eq!(records.len(), 4);
+        assert_eq!(records[2], (vec![1, 1], b"value".to_vec()));
+    }
+
+    #[test]
+    fn a_cut_or_a_flip_anywhere_is_an_error() {
+        let bytes = file();
+        for cut in 0..bytes.len() {
+            assert!(read(&bytes[..cut]).is_err(), "cut {cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read(&flipped).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -48,3 +48,6 @@ pub use topic::TopicEntry;
 
 /// How many extents or object slots one chunk holds, in memory and in a record.
 pub const CHUNK_LENGTH: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+use std::sync::Arc;
+
+use ottla_model::{
+    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId, ObjectId, ObjectName,
+    ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId,
+    Sequence, TimestampMs, TopicId, TopicName,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::checkpoint::CheckpointHead;
+use crate::codec::{DecodeError, Reader, put_bytes};
+use crate::command::{BatchOutcome, BatchRefusal, CommittedOffset, GroupMetadata, ObjectOutcome};
+
+const GOLDEN_V1: &[u8] = include_bytes!("../../golden/state_v1.bin");
+const GOLDEN_HEAD_V1: &[u8] = include_bytes!("../../golden/checkpoint_head_v1.bin");
+
+fn extent(at: i64) -> ExtentEntry {
+    ExtentEntry {
+        base_offset: Offset(at * 10),
+        last_offset: Offset(at * 10 + 9),
+        object: ObjectId(at as u64),
+        position: BytePosition(64),
+        length: 1_000,
+        max_timestamp: TimestampMs(1_700_000_000_000 + at),
+        log_append: at % 2 == 1,
+    }
+}
+
+fn object(status: ObjectStatus) -> ObjectEntry {
+    let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(2) };
+    let name =
+        ObjectName { author, nonce: ProcessNonce(0xfeed), seq: ObjectSeq(3), attempt: Attempt(4) };
+    ObjectEntry { name, size: 9_000, live_bytes: 8_000, references: 2, status }
+}
+
+fn producer(batches: i32) -> ProducerEntry {
+    let mut entry = ProducerEntry::new(ProducerEpoch(2));
+    entry.last_use = TimestampMs(1_700_000_000_000);
+    for at in 0..batches {
+        entry.push(RecentBatch {
+            base_sequence: Sequence(i32::MAX - 1),
+            last_sequence: Sequence(at),
+            base_offset: Offset(i64::from(at) * 5),
+            append_time: TimestampMs::NONE,
+        });
+    }
+    entry
+}
+
+/// A record of each kind. Only ever added to, like the golden file that holds them.
+fn samples() -> Vec<StateRecord> {
+    let partition = PartitionId { topic: TopicId(0xa), index: PartitionIndex(3) };
+    let broker = BrokerEntry {
+        epoch: BrokerEpoch(5),
+        nonce: ProcessNonce(0xfeed),
+        az: Az("a".to_owned()),
+        host: "broker-1.example".to_owned(),
+        port: 9092,
+        status: BrokerStatus::Draining,
+        next: ObjectSeq(20),
+        frontier: ObjectSeq(18),
+        replaced: vec![ProcessNonce(1), ProcessNonce(2)],
+    };
+    let batches = vec![
+        BatchOutcome::Appended {
+            base_offset: Offset(7),
+            append_time: Some(TimestampMs(9)),
+            log_start: Offset(0),
+        },
+        BatchOutcome::Duplicate { base_offset: Offset(3), append_time: None, log_start: Offset(1) },
+        BatchOutcome::Refused(BatchRefusal::UnknownPartition),
+        BatchOutcome::Refused(BatchRefusal::OutOfOrderSequence),
+        BatchOutcome::Refused(BatchRefusal::StaleProducerEpoch),
+    ];
+    let group = GroupId::from("readers");
+    let metadata = GroupMetadata {
+        generation: 1,
+        protocol_type: "consumer".into(),
+        protocol: None,
+        leader: None,
+        members: vec![],
+    };
+    let offset =
+        CommittedOffset { offset: Offset(42), leader_epoch: -1, metadata: Arc::from("note") };
+    let at = TimestampMs(1_700_000_000_000);
+    vec![
+        StateRecord::Counters(Counters {
+            time: at,
+            next_broker_epoch: BrokerEpoch(6),
+            next_object: ObjectId(300),
+            next_producer_id: ProducerId(2_000),
+        }),
+        StateRecord::Topic(
+            TopicId(0xa),
+            TopicEntry {
+                name: TopicName::new("orders.v1").unwrap(),
+                partitions: 16,
+                replication_factor: 3,
+                configs: [("cleanup.policy".to_owned(), "delete".to_owned())].into(),
+            },
+        ),
+        StateRecord::Partition(
+            partition,
+            PartitionEntry { log_start: Offset(0), next_offset: Offset(30), extents: 3 },
+        ),
+        StateRecord::Extents(partition, 0, (0..3).map(extent).collect()),
+        StateRecord::Producer(partition, ProducerId(7), producer(3)),
+        StateRecord::Objects(
+            1,
+            vec![(0, object(ObjectStatus::Live)), (44, object(ObjectStatus::Condemned { at }))],
+        ),
+        StateRecord::Broker(BrokerId(1), broker),
+        StateRecord::Outcome(BrokerId(1), ObjectSeq(18), ObjectOutcome::Abandoned),
+        StateRecord::Outcome(
+            BrokerId(1),
+            ObjectSeq(19),
+            ObjectOutcome::Committed(Arc::from(batches)),
+        ),
+        StateRecord::Group(group.clone(), metadata),
+        StateRecord::GroupOffset(group, partition, offset),
+    ]
+}
+
+fn head() -> CheckpointHead {
+    CheckpointHead {
+        cluster: ottla_model::ClusterId(0xc1),
+        applied: ottla_model::AppliedIndex(77),
+        digest: 0xd1,
+        meta: b"meta".to_vec(),
+    }
+}
+
+fn encoded(record: &StateRecord) -> (Vec<u8>, Vec<u8>) {
+    let mut value = Vec::new();
+    record.put_value(&mut value);
+    (record.key().to_bytes(), value)
+}
+
+#[test]
+fn golden_records_are_read_and_written_byte_for_byte() {
+    let mut written = Vec::new();
+    for record in samples() {
+        let (key, value) = encoded(&record);
+        put_bytes(&mut written, &key);
+        put_bytes(&mut written, &value);
+    }
+    assert_eq!(written, GOLDEN_V1);
+    let mut golden = Reader::new(GOLDEN_V1);
+    for record in samples() {
+        let key = golden.bytes("key").unwrap();
+        let value = golden.bytes("value").unwrap();
+        assert_eq!(StateRecord::decode(key, value).unwrap(), record);
+    }
+    golden.finish("golden file").unwrap();
+}
+
+#[test]
+fn keys_come_back_and_sort_by_what_they_are_about() {
+    let keys: Vec<StateKey> = samples().iter().map(StateRecord::key).collect();
+    let bytes: Vec<Vec<u8>> = keys.iter().map(StateKey::to_bytes).collect();
+    assert!(bytes.is_sorted());
+    for (key, bytes) in keys.iter().zip(&bytes) {
+        assert_eq!(StateKey::decode(bytes).unwrap(), *key);
+    }
+}
+
+#[test]
+fn a_cut_at_any_byte_is_an_error() {
+    for record in samples() {
+        let (key, value) = encoded(&record);
+        for cut in 0..value.len() {
+            assert!(StateRecord::decode(&key, &value[..cut]).is_err(), "{record:?} at {cut}");
+        }
+        // A group's key is its name: a shorter one is another group.
+        let is_name = matches!(record, StateRecord::Group(..));
+        for cut in (0..key.len()).filter(|_| !is_name) {
+            assert!(StateKey::decode(&key[..cut]).is_err(), "{record:?} at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_flip_of_any_bit_is_an_error_or_another_record() {
+    for record in samples() {
+        let (key, value) = encoded(&record);
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(other) = StateRecord::decode(&key, &flipped) {
+                assert_ne!(other, record, "bit {bit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_of_an_unknown_kind_is_an_error() {
+    let error = StateRecord::decode(&[11, 0, 0], &[]).unwrap_err();
+    assert!(matches!(error, DecodeError::Invalid { value: 11, .. }));
+}
+
+#[test]
+fn an_empty_or_too_long_chunk_is_an_error() {
+    let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
+    for length in [0, 257] {
+        let record = StateRecord::Extents(partition, 0, (0..length).map(extent).collect());
+        let (key, value) = encoded(&record);
+        assert!(StateRecord::decode(&key, &value).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn a_producer_remembers_its_last_five_batches() {
+    let entry = producer(7);
+    let offsets: Vec<i64> = entry.batches().iter().map(|batch| batch.base_offset.0).collect();
+    assert_eq!(offsets, [10, 15, 20, 25, 30]);
+}
+
+#[test]
+fn the_golden_checkpoint_head_is_read_and_written_byte_for_byte() {
+    assert_eq!(head().encode(), GOLDEN_HEAD_V1);
+    assert_eq!(CheckpointHead::decode(GOLDEN_HEAD_V1).unwrap(), head());
+}
+
+#[test]
+fn a_checkpoint_head_with_a_cut_or_a_flip_is_an_error() {
+    let bytes = head().encode();
+    for cut in 0..bytes.len() {
+        assert!(CheckpointHead::decode(&bytes[..cut]).is_err());
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(CheckpointHead::decode(&flipped).is_err(), "bit {bit}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_decode_without_panic(
+        record in proptest::sample::select(samples()),
+        value in proptest::collection::vec(any::<u8>(), 0..120),
+    ) {
+        let key = record.key().to_bytes();
+        if let Ok(other) = StateRecord::decode(&key, &value) {
+            prop_assert_eq!(encoded(&other), (key, value));
+        }
+    }
+}
