@@ -4,6 +4,7 @@ pub(crate) mod control;
 mod joining;
 mod machine;
 mod offsets;
+mod random;
 mod service;
 mod sessions;
 mod static_members;
