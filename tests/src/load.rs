@@ -1,0 +1,267 @@
+//! Producers that go on through kills and keep a history of everything they tried.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProducerId};
+use ottla_env::{Random, delay};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::history::{Attempt, Kind, Outcome};
+use crate::raw::{RawClient, version};
+use crate::topic::{self, Sequenced};
+
+/// Pause before a server that does not answer is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// A server that cannot be reached for so long is gone for good.
+const UNREACHABLE: Duration = Duration::from_secs(20);
+/// After [`Load::stop`], producers that retry have this long to be acknowledged.
+const FINISH_WITHIN: Duration = Duration::from_secs(30);
+/// Kafka's DUPLICATE_SEQUENCE_NUMBER: stored before.
+const STORED_BEFORE: i16 = 46;
+/// INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID: a resend cannot help.
+const FATAL: [i16; 2] = [47, 59];
+/// Records of a batch, at most.
+const RECORDS_MAX: u64 = 12;
+/// Bytes that pad a value, at most.
+const PADDING_MAX: u64 = 600;
+/// The timestamp of every record.
+const TIMESTAMP: i64 = 1_700_000_000_000;
+
+/// Running producers.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Result<Vec<Attempt>>>>,
+}
+
+impl Load {
+    /// One producer per kind in the list; producer n writes to partition n of the topic.
+    pub fn start(bootstrap: &str, topic: &str, kinds: &[Kind], seed: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = kinds
+            .iter()
+            .enumerate()
+            .map(|(number, &kind)| {
+                let producer = Producer {
+                    bootstrap: bootstrap.to_owned(),
+                    topic: topic.to_owned(),
+                    number: number as u32,
+                    kind,
+                    random: Random::seeded(seed.wrapping_add(number as u64)),
+                    stop: stop.clone(),
+                    identity: None,
+                    next_batch: 0,
+                    next_sequence: 0,
+                    window: VecDeque::new(),
+                    history: Vec::new(),
+                };
+                tokio::spawn(producer.run())
+            })
+            .collect();
+        Self { stop, tasks }
+    }
+
+    /// Lets the producers finish; answers everything they tried.
+    pub async fn stop(self) -> Result<Vec<Attempt>> {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut history = Vec::new();
+        for task in self.tasks {
+            let attempts = timeout(FINISH_WITHIN, task).await.context("a producer hangs")??;
+            history.extend(attempts?);
+        }
+        Ok(history)
+    }
+}
+
+/// A batch that is not decided yet.
+#[derive(Debug)]
+struct Pending {
+    number: u64,
+    sequence: i32,
+    attempt: u32,
+    values: Vec<String>,
+}
+
+struct Producer {
+    bootstrap: String,
+    topic: String,
+    number: u32,
+    kind: Kind,
+    random: Random,
+    stop: Arc<AtomicBool>,
+    identity: Option<(i64, i16)>,
+    next_batch: u64,
+    next_sequence: i32,
+    /// In send order. On a connection all of them are in flight, except while it is being filled.
+    window: VecDeque<Pending>,
+    history: Vec<Attempt>,
+}
+
+impl Producer {
+    async fn run(mut self) -> Result<Vec<Attempt>> {
+        loop {
+            let mut client = self.connect().await?;
+            // However the connection ended: what is left in the window was not answered.
+            if let Ok(()) = self.use_connection(&mut client).await? {
+                return Ok(self.history);
+            }
+            self.unanswered();
+            delay(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<RawClient> {
+        let begin = Instant::now();
+        loop {
+            match RawClient::connect(&self.bootstrap).await {
+                Ok(client) => return Ok(client),
+                Err(error) if begin.elapsed() > UNREACHABLE => return Err(error),
+                Err(_) => delay(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    /// Produces until told to stop (`Ok(Ok)`) or until the connection breaks (`Ok(Err)`).
+    async fn use_connection(&mut self, client: &mut RawClient) -> Result<Result<()>> {
+        if self.kind == Kind::Idempotent && self.identity.is_none() {
+            match identity(client).await {
+                Ok(identity) => self.identity = Some(identity),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        let mut in_flight = 0;
+        let mut refused = false;
+        loop {
+            // A refusal is followed by a pause in sending, until everything in flight is answered;
+            // then what is left goes out again, in order.
+            refused &= in_flight > 0;
+            if !refused {
+                self.fill();
+                while in_flight < self.window.len() {
+                    let request = self.request(in_flight)?;
+                    in_flight += 1;
+                    if let Err(error) = client.send(version::PRODUCE, &request).await {
+                        return Ok(Err(error));
+                    }
+                }
+            }
+            if in_flight == 0 {
+                return Ok(Ok(()));
+            }
+            let answer = match client.receive::<ProduceRequest>().await {
+                Ok(answer) => answer,
+                Err(error) => return Ok(Err(error)),
+            };
+            let answer = answer
+                .responses
+                .first()
+                .and_then(|topic| topic.partition_responses.first())
+                .context("a produce answer without a partition")?;
+            // Batches refused since the last pause stay at the front.
+            let position = self.window.len() - in_flight;
+            in_flight -= 1;
+            let outcome = match answer.error_code {
+                0 => Outcome::Acknowledged(answer.base_offset),
+                STORED_BEFORE if self.kind == Kind::Idempotent => Outcome::Acknowledged(-1),
+                code if FATAL.contains(&code) => bail!("producer {}: error {code}", self.number),
+                code => Outcome::Refused(code),
+            };
+            self.record(position, outcome);
+            if let Outcome::Acknowledged(_) = outcome {
+                self.window.remove(position);
+            } else if self.kind == Kind::Once {
+                self.window.remove(position);
+                delay(RETRY_PAUSE).await;
+            } else {
+                refused = true;
+                self.again(position);
+                delay(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    fn fill(&mut self) {
+        let size = if self.kind == Kind::Retrying { 1 } else { 5 };
+        while self.window.len() < size && !self.stop.load(Ordering::SeqCst) {
+            let count = 1 + self.random.below(RECORDS_MAX);
+            let pending = Pending {
+                number: self.next_batch,
+                sequence: self.next_sequence,
+                attempt: 0,
+                values: self.values(self.next_batch, 0, count),
+            };
+            self.next_batch += 1;
+            self.next_sequence += count as i32;
+            self.window.push_back(pending);
+        }
+    }
+
+    fn values(&self, batch: u64, attempt: u32, count: u64) -> Vec<String> {
+        (0..count)
+            .map(|index| {
+                let padding = "x".repeat(self.random.below(PADDING_MAX) as usize);
+                format!("{}/{batch}/{attempt}/{index} {padding}", self.number)
+            })
+            .collect()
+    }
+
+    fn request(&self, position: usize) -> Result<ProduceRequest> {
+        let pending = &self.window[position];
+        let from = self.identity.map(|(producer_id, epoch)| Sequenced {
+            producer_id,
+            epoch,
+            sequence: pending.sequence,
+        });
+        let batch = topic::batch(&pending.values, TIMESTAMP, from)?;
+        Ok(topic::produce_request(&self.topic, self.number as i32, batch))
+    }
+
+    fn record(&mut self, position: usize, outcome: Outcome) {
+        let pending = &self.window[position];
+        self.history.push(Attempt {
+            producer: self.number,
+            kind: self.kind,
+            partition: self.number as i32,
+            batch: pending.number,
+            values: pending.values.clone(),
+            outcome,
+        });
+    }
+
+    /// The batch will be sent again.
+    fn again(&mut self, position: usize) {
+        self.window[position].attempt += 1;
+        if self.kind == Kind::Retrying {
+            let Pending { number, attempt, ref values, .. } = self.window[position];
+            let values = self.values(number, attempt, values.len() as u64);
+            self.window[position].values = values;
+        }
+    }
+
+    /// The connection is gone.
+    fn unanswered(&mut self) {
+        for position in 0..self.window.len() {
+            self.record(position, Outcome::Unknown);
+            self.again(position);
+        }
+        if self.kind == Kind::Once {
+            self.window.clear();
+        }
+    }
+}
+
+/// A fresh producer id and its epoch.
+async fn identity(client: &mut RawClient) -> Result<(i64, i16)> {
+    let request = InitProducerIdRequest::default()
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1)
+        .with_transaction_timeout_ms(60_000);
+    let answer = client.call(version::INIT_PRODUCER_ID, &request).await?;
+    anyhow::ensure!(answer.error_code == 0, "InitProducerId: error {}", answer.error_code);
+    Ok((answer.producer_id.0, answer.producer_epoch))
+}

@@ -1,0 +1,157 @@
+//! A Kafka client that does exactly what it is told: requests of chosen versions, pipelined, half
+//! written, malformed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiKey, MetadataRequest, RequestHeader, ResponseHeader, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// No answer takes longer than this.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Versions that tests speak where a test is not about versions.
+pub mod version {
+    /// By topic name, flexible encoding.
+    pub const PRODUCE: i16 = 9;
+    /// By topic name, flexible encoding.
+    pub const FETCH: i16 = 12;
+    /// With topic ids.
+    pub const METADATA: i16 = 12;
+    /// With topic ids in the answer.
+    pub const CREATE_TOPICS: i16 = 7;
+    /// Flexible encoding.
+    pub const INIT_PRODUCER_ID: i16 = 4;
+    /// Flexible encoding.
+    pub const LIST_OFFSETS: i16 = 7;
+    /// Flexible encoding.
+    pub const OFFSET_COMMIT: i16 = 8;
+    /// One group per request.
+    pub const OFFSET_FETCH: i16 = 7;
+    /// Flexible encoding.
+    pub const JOIN_GROUP: i16 = 7;
+    /// Flexible encoding.
+    pub const SYNC_GROUP: i16 = 5;
+    /// Several members per request.
+    pub const LEAVE_GROUP: i16 = 4;
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct RawClient {
+    stream: TcpStream,
+    next: i32,
+    /// Correlation id, API key and version of the requests not answered yet.
+    waiting: VecDeque<(i32, i16, i16)>,
+}
+
+impl RawClient {
+    /// Connects.
+    pub async fn connect(bootstrap: &str) -> Result<Self> {
+        let stream = TcpStream::connect(bootstrap).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, next: 1, waiting: VecDeque::new() })
+    }
+
+    /// Writes a request; does not wait for its answer.
+    pub async fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<()> {
+        let frame = self.frame(version, request)?;
+        self.waiting.push_back((self.next - 1, R::KEY, version));
+        self.stream.write_all(&frame).await.context("write a request")
+    }
+
+    /// Writes a request that is never answered (produce with acks=0).
+    pub async fn send_unanswered<R: Request>(&mut self, version: i16, request: &R) -> Result<()> {
+        let frame = self.frame(version, request)?;
+        self.stream.write_all(&frame).await.context("write a request")
+    }
+
+    /// Encodes a request with its length, header and a fresh correlation id.
+    pub fn frame<R: Request>(&mut self, version: i16, request: &R) -> Result<Bytes> {
+        let correlation = self.next;
+        self.next += 1;
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(correlation)
+            .with_client_id(Some(StrBytes::from_static_str("ottla-tests")));
+        let mut body = BytesMut::new();
+        header.encode(&mut body, R::header_version(version))?;
+        request.encode(&mut body, version)?;
+        let mut frame = BytesMut::with_capacity(body.len() + 4);
+        frame.put_u32(u32::try_from(body.len())?);
+        frame.put(body);
+        Ok(frame.freeze())
+    }
+
+    /// Writes bytes as they are.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes).await.context("write bytes")
+    }
+
+    /// The answer of the oldest request that has none yet.
+    pub async fn receive<R: Request>(&mut self) -> Result<R::Response> {
+        let (correlation, key, version) = self.waiting.pop_front().context("nothing is awaited")?;
+        ensure!(key == R::KEY, "the next answer is for API key {key}, not {}", R::KEY);
+        let mut frame = self.receive_frame().await?;
+        let api = ApiKey::try_from(key).ok().context("unknown API key")?;
+        let header =
+            ResponseHeader::decode(&mut frame, api.response_header_version(version))?;
+        ensure!(
+            header.correlation_id == correlation,
+            "answer {} where {correlation} was due",
+            header.correlation_id
+        );
+        let answer = R::Response::decode(&mut frame, version)?;
+        ensure!(!frame.has_remaining(), "{} bytes after the answer", frame.remaining());
+        Ok(answer)
+    }
+
+    /// The next frame, without its length.
+    pub async fn receive_frame(&mut self) -> Result<Bytes> {
+        timeout(ANSWER_WITHIN, async {
+            let length = self.stream.read_u32().await.context("read an answer's length")?;
+            let mut frame = BytesMut::zeroed(length as usize);
+            self.stream.read_exact(&mut frame).await.context("read an answer")?;
+            Ok(frame.freeze())
+        })
+        .await
+        .context("no answer")?
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response> {
+        self.send(version, request).await?;
+        self.receive::<R>().await
+    }
+
+    /// Succeeds when the server closes the connection without another byte.
+    pub async fn expect_close(&mut self) -> Result<()> {
+        let mut byte = [0; 1];
+        match timeout(ANSWER_WITHIN, self.stream.read(&mut byte)).await.context("not closed")? {
+            Ok(0) => Ok(()),
+            Ok(_) => bail!("the server answered"),
+            // A reset: the server closed while bytes of ours were unread.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many brokers the cluster has.
+    pub async fn brokers(&mut self) -> Result<usize> {
+        let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+        Ok(self.call(version::METADATA, &request).await?.brokers.len())
+    }
+}
+
+/// A topic name as messages hold it.
+pub fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}

@@ -1,0 +1,62 @@
+//! An S3 server over a folder: versitygw.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ottla_env::delay;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::process::Process;
+use crate::{Scratch, ports, tool};
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_POLL: Duration = Duration::from_millis(20);
+
+/// The access key of the server's root user.
+pub const ACCESS_KEY: &str = "test";
+/// Its secret.
+pub const SECRET_KEY: &str = "testtest";
+/// The bucket that exists when the server is up.
+pub const BUCKET: &str = "ottla";
+
+/// A running S3 server.
+#[derive(Debug)]
+pub struct Versitygw {
+    port: u16,
+    process: Process,
+}
+
+impl Versitygw {
+    /// Starts one with an empty bucket.
+    pub async fn start_new(scratch: &Scratch) -> Result<Self> {
+        let folder = scratch.path().join("s3");
+        // A bucket is a folder of its folder.
+        fs::create_dir_all(folder.join(BUCKET))?;
+        let port = ports::free()?;
+        let mut command = Command::new(tool("bin/versitygw")?);
+        command.args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "posix"]).arg(&folder);
+        command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+        let process = Process::start("versitygw", command, &scratch.path().join("versitygw.log"))?;
+        let mut server = Self { port, process };
+        let begin = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            server.process.check_running()?;
+            ensure!(begin.elapsed() < READY_WITHIN, "versitygw does not listen");
+            delay(READY_POLL).await;
+        }
+        Ok(server)
+    }
+
+    /// Its address as S3 clients are given it.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The running process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
