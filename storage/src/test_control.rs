@@ -27,9 +27,12 @@ pub(crate) struct FakeControl {
     state: Mutex<State>,
 }
 
+/// A partition as the leader knows it.
+type Known = (PartitionBounds, Vec<Arc<Extent>>);
+
 #[derive(Debug, Default)]
 struct State {
-    partitions: BTreeMap<PartitionId, (PartitionBounds, Vec<Arc<Extent>>)>,
+    partitions: BTreeMap<PartitionId, Known>,
     watch: Option<mpsc::Sender<WatchEvent>>,
     applied: u64,
     finds: usize,
@@ -98,10 +101,7 @@ impl FakeControl {
         self.state().available = available;
     }
 
-    fn partition(
-        &self,
-        partition: PartitionId,
-    ) -> Result<Option<(PartitionBounds, Vec<Arc<Extent>>)>, CallError> {
+    fn partition(&self, partition: PartitionId) -> Result<Option<Known>, CallError> {
         let state = self.state();
         if !state.available {
             return Err(CallError::Unavailable("test".to_owned()));

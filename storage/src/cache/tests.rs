@@ -1,1 +1,184 @@
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use ottla_control_api::view::ObjectRef;
+use ottla_env::Random;
+use ottla_model::{ClusterId, ObjectId};
+use ottla_object_io::faults::{FaultRates, FaultStore, Latency, ReadFault};
+use ottla_object_io::{Payload, ReadCause, Store, keys, memory};
+use ottla_telemetry::Metrics;
+
+use super::{BlockKey, Blocks, Cache, Heat};
+use crate::limits::{BLOCK_BYTES, CACHE_ENTRY_OVERHEAD_BYTES, CATCH_UP_READS_MAX};
+use crate::test_control::object_name;
+
+const CLUSTER: ClusterId = ClusterId(5);
+const MIB: usize = 1 << 20;
+
+struct World {
+    store: Arc<FaultStore>,
+    cache: Arc<Cache>,
+    blocks: Blocks,
+    metrics: Arc<Metrics>,
+}
+
+impl World {
+    fn new(cache_bytes: usize) -> Self {
+        let metrics = Metrics::new();
+        let store = FaultStore::new(memory(), Random::seeded(1));
+        let cache = Cache::new(cache_bytes, Arc::clone(&metrics));
+        let blocks = Blocks::new(Arc::clone(&cache), store.clone(), CLUSTER, Arc::clone(&metrics));
+        Self { store, cache, blocks, metrics }
+    }
+
+    /// An object whose bytes tell their block.
+    async fn object(&self, seq: u64, size: u64) -> ObjectRef {
+        let name = object_name(seq);
+        let bytes: Vec<u8> = (0..size).map(|at| (at / BLOCK_BYTES) as u8).collect();
+        let payload = Payload::from(Bytes::from(bytes));
+        self.store.put(&keys::wal(CLUSTER, &name), payload).await.unwrap();
+        ObjectRef { id: ObjectId(seq), name, size }
+    }
+
+    async fn read(&self, object: &ObjectRef, blocks: std::ops::Range<u64>, heat: Heat) -> Vec<u8> {
+        let (found, failed) = self.blocks.read(object, blocks, heat, ReadCause::Tail).await;
+        assert_eq!(failed, None);
+        found.values().map(|block| block.bytes()[0]).collect()
+    }
+}
+
+fn written(seq: u64, bytes: usize) -> (ottla_model::ObjectName, u64, Vec<(u64, Bytes)>) {
+    (object_name(seq), bytes as u64, vec![(0, Bytes::from(vec![1; bytes]))])
+}
+
+#[tokio::test]
+async fn neighbouring_blocks_come_in_one_read_and_stay() {
+    let world = World::new(64 * MIB);
+    let object = world.object(1, 3 * BLOCK_BYTES + 10).await;
+    assert_eq!(world.read(&object, 0..4, Heat::Tail).await, [0, 1, 2, 3]);
+    assert_eq!(world.read(&object, 1..3, Heat::CatchUp).await, [1, 2]);
+    assert_eq!(world.store.reads().len(), 1);
+    assert_eq!(world.metrics.fetch.cache_misses.get(), 4);
+    assert_eq!(world.metrics.fetch.cache_hits.get(), 2);
+    let overhead = 4 * CACHE_ENTRY_OVERHEAD_BYTES;
+    assert_eq!(world.cache.bytes(), object.size as usize + overhead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_readers_of_a_block_share_one_read() {
+    let world = World::new(64 * MIB);
+    let object = world.object(1, BLOCK_BYTES).await;
+    world.store.script_read(ReadFault::Slow(Duration::from_secs(1)));
+    let readers = (0..100).map(|_| world.read(&object, 0..1, Heat::Tail));
+    for found in futures_util::future::join_all(readers).await {
+        assert_eq!(found, [0]);
+    }
+    assert_eq!(world.store.reads().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_read_is_everybodys_answer_and_is_not_kept() {
+    let world = World::new(64 * MIB);
+    let object = world.object(1, BLOCK_BYTES).await;
+    let latency = Latency { usual: Duration::from_secs(1), ..Latency::default() };
+    world.store.set_rates(FaultRates { latency, ..FaultRates::default() });
+    world.store.script_read(ReadFault::Refused);
+    let read = || world.blocks.read(&object, 0..1, Heat::Tail, ReadCause::Tail);
+    let (first, second) = tokio::join!(read(), read());
+    assert!(first.1.is_some() && second.1.is_some());
+    assert_eq!(world.store.reads().len(), 1);
+    assert_eq!(world.read(&object, 0..1, Heat::Tail).await, [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_goes_away_does_not_take_the_read_with_it() {
+    let world = World::new(64 * MIB);
+    let object = world.object(1, BLOCK_BYTES).await;
+    world.store.script_read(ReadFault::Slow(Duration::from_secs(1)));
+    let mut first = Box::pin(world.read(&object, 0..1, Heat::Tail));
+    assert!((&mut first).now_or_never().is_none());
+    let mut second = Box::pin(world.read(&object, 0..1, Heat::Tail));
+    assert!((&mut second).now_or_never().is_none());
+    drop(first);
+    assert_eq!(second.await, [0]);
+    assert_eq!(world.store.reads().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_nobody_waits_for_ends_and_is_begun_again() {
+    let world = World::new(64 * MIB);
+    let object = world.object(1, BLOCK_BYTES).await;
+    world.store.script_read(ReadFault::AnswerLost);
+    let mut first = Box::pin(world.read(&object, 0..1, Heat::Tail));
+    assert!((&mut first).now_or_never().is_none());
+    drop(first);
+    assert_eq!(world.read(&object, 0..1, Heat::Tail).await, [0]);
+}
+
+#[tokio::test]
+async fn the_cache_stays_within_its_bytes() {
+    let world = World::new(20 * MIB);
+    for seq in 0..50 {
+        let (name, size, chunks) = written(seq, MIB);
+        world.cache.insert_written(name, size, chunks);
+        let object = world.object(seq, 2 * BLOCK_BYTES).await;
+        world.read(&object, 0..2, Heat::Tail).await;
+        world.read(&object, 0..2, Heat::CatchUp).await;
+        assert!(world.cache.bytes() <= 20 * MIB);
+    }
+    assert_eq!(world.metrics.fetch.cache_bytes.get(), world.cache.bytes() as i64);
+}
+
+#[tokio::test]
+async fn a_long_catch_up_leaves_the_tail_alone() {
+    let world = World::new(20 * MIB);
+    let (name, size, chunks) = written(1_000, 4 * MIB);
+    world.cache.insert_written(name, size, chunks);
+    let hot = world.object(1_001, BLOCK_BYTES).await;
+    world.read(&hot, 0..1, Heat::Tail).await;
+    for seq in 0..40 {
+        let old = world.object(seq, 2 * BLOCK_BYTES).await;
+        world.read(&old, 0..2, Heat::CatchUp).await;
+    }
+    assert!(world.cache.written(&name).is_some());
+    assert!(world.cache.block(&BlockKey { object: hot.name, block: 0 }).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stuck_catch_up_reads_do_not_hold_up_the_tail() {
+    let world = World::new(64 * MIB);
+    let mut stuck = Vec::new();
+    for seq in 0..CATCH_UP_READS_MAX as u64 + 5 {
+        let object = world.object(seq, BLOCK_BYTES).await;
+        world.store.script_read(ReadFault::AnswerLost);
+        let blocks = world.blocks.clone();
+        let mut read =
+            Box::pin(
+                async move { blocks.read(&object, 0..1, Heat::CatchUp, ReadCause::CatchUp).await },
+            );
+        assert!((&mut read).now_or_never().is_none());
+        stuck.push(read);
+    }
+    // Those beyond the budget have not asked the store, and left their faults.
+    assert_eq!(world.store.reads().len(), CATCH_UP_READS_MAX);
+    for _ in 0..5 {
+        let object = world.object(900, BLOCK_BYTES).await;
+        let lost = world.blocks.read(&object, 0..1, Heat::Tail, ReadCause::Tail).now_or_never();
+        assert!(lost.is_none());
+    }
+    let object = world.object(901, BLOCK_BYTES).await;
+    assert_eq!(world.read(&object, 0..1, Heat::Tail).await, [0]);
+}
+
+#[tokio::test]
+async fn forgotten_blocks_are_read_again() {
+    let world = World::new(64 * MIB);
+    let object = world.object(1, BLOCK_BYTES).await;
+    world.read(&object, 0..1, Heat::Tail).await;
+    world.cache.forget(&BlockKey { object: object.name, block: 0 });
+    assert_eq!(world.cache.bytes(), 0);
+    world.read(&object, 0..1, Heat::Tail).await;
+    assert_eq!(world.store.reads().len(), 2);
+}

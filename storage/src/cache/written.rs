@@ -54,6 +54,19 @@ impl WrittenObject {
         self.pieces.iter().map(|(_, piece)| piece.len()).sum()
     }
 
+    /// Whether all bytes of a range are held.
+    pub fn holds(&self, range: &Range<u64>) -> bool {
+        let first = self.pieces.partition_point(|(p, piece)| p + piece.len() as u64 <= range.start);
+        let mut at = range.start;
+        for (position, piece) in self.pieces.iter().skip(first) {
+            if at >= range.end || *position > at {
+                break;
+            }
+            at = position + piece.len() as u64;
+        }
+        at >= range.end
+    }
+
     /// The bytes of a range, in pieces; `None` when some are not held.
     pub fn pieces(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
         let mut at = range.start;
@@ -105,6 +118,7 @@ mod tests {
             let bytes = range.start as u64..range.end as u64;
             let pieces = object.pieces(&bytes).unwrap().concat();
             assert_eq!(pieces, &whole[range]);
+            assert!(object.holds(&bytes));
         }
         assert_eq!(object.pieces(&(70_230..70_238)), None);
     }
@@ -123,6 +137,7 @@ mod tests {
         assert_eq!(object.pieces(&(10..13)).unwrap().concat(), b"abc");
         assert_eq!(object.pieces(&(21..23)).unwrap().concat(), b"ef");
         assert_eq!(object.pieces(&(11..21)), None);
+        assert!(object.holds(&(11..13)) && !object.holds(&(11..21)) && !object.holds(&(0..11)));
         assert_eq!(object.pieces(&(0..11)), None);
     }
 }

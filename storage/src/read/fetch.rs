@@ -1,16 +1,16 @@
 //! Fetches: the long poll, and one pass of locate, plan, read, assemble, spend, patch.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use ottla_control_api::view::Extent;
-use ottla_model::{Offset, PartitionId};
+use ottla_model::PartitionId;
 use ottla_object_io::{ReadCause, StoreError, StoreErrorKind};
 use tokio::time::{Instant, timeout_at};
 
-use super::assemble::{Place, Source, Stop, StoredBatch, batches};
+use super::assemble::{Place, Source, Stop};
 use super::gather::{Gathered, Wanted};
 use super::locate::{Found, Located};
+use super::part::Part;
 use super::patch::patch;
 use super::plan::{Brought, Offer, allot, spend};
 use super::{FetchPartition, FetchRequest, FetchedPartition, ReadError, Reader, Records};
@@ -252,130 +252,6 @@ impl Reader {
         if !ahead.is_empty() {
             self.ahead.start(&self.gather, ahead);
         }
-    }
-}
-
-/// One partition of a fetch on its way.
-struct Part {
-    wanted: FetchPartition,
-    /// One past the last offset that may be read.
-    end: Offset,
-    heat: Heat,
-    /// Extents with the places where reading begins, and the position up to which is read.
-    sources: Vec<(Source, u64)>,
-    allotted: u64,
-    /// With the number of the source they come from.
-    batches: Vec<(usize, StoredBatch)>,
-    /// There is more than was read.
-    cut: bool,
-    error: Option<ReadError>,
-}
-
-impl Part {
-    fn cause(&self) -> ReadCause {
-        match self.heat {
-            Heat::Tail => ReadCause::Tail,
-            Heat::CatchUp => ReadCause::CatchUp,
-        }
-    }
-
-    fn offer(&self) -> Offer {
-        let available = self.sources.iter().map(|(source, _)| source.length()).sum();
-        Offer { available, max_bytes: self.wanted.max_bytes as u64 }
-    }
-
-    /// Takes the first `bytes` of the sources, and whole extents where the place is not known.
-    fn take_up_to(&mut self, bytes: u64) {
-        self.allotted = bytes;
-        let mut left = bytes;
-        for (source, until) in &mut self.sources {
-            if left == 0 {
-                // What is not read at all is not half read either.
-                *until = source.place.position;
-                continue;
-            }
-            let take = source.length().min(left);
-            left -= take;
-            *until = (*until).max(source.place.position + take);
-        }
-    }
-
-    /// Reads a source further, up to `until`.
-    fn extend(&mut self, at: usize, until: u64) {
-        if let Some((_, read_until)) = self.sources.get_mut(at) {
-            *read_until = until.max(*read_until);
-        }
-    }
-
-    fn until(&self, at: usize) -> u64 {
-        self.sources.get(at).map_or(0, |(_, until)| *until)
-    }
-
-    fn wanted_ranges(&self) -> impl Iterator<Item = Wanted> {
-        self.sources
-            .iter()
-            .map(|(source, until)| {
-                (Arc::clone(&source.extent.object), source.place.position..*until)
-            })
-            .filter(|(_, range)| !range.is_empty())
-    }
-
-    /// A range of the sources' bytes, counted over all of them.
-    fn ranges(&self, range: Range<u64>) -> Vec<Wanted> {
-        let mut before = 0;
-        let mut found = Vec::new();
-        for (source, _) in &self.sources {
-            let length = source.length();
-            let from = range.start.saturating_sub(before).min(length);
-            let to = range.end.saturating_sub(before).min(length);
-            before += length;
-            if from < to {
-                let start = source.place.position;
-                found.push((Arc::clone(&source.extent.object), start + from..start + to));
-            }
-        }
-        found
-    }
-
-    /// Puts the batches together from what was gathered; says where and why it stopped before the
-    /// end of the sources.
-    fn assemble(&mut self, gathered: &Gathered) -> Option<(usize, Stop)> {
-        self.batches.clear();
-        for (at, (source, until)) in self.sources.iter().enumerate() {
-            if *until <= source.place.position {
-                return Some((at, Stop::Cut(source.place.position)));
-            }
-            let Some(bytes) = gathered.object(&source.extent.object) else {
-                return Some((at, Stop::Cut(source.place.position)));
-            };
-            let (found, stop) = batches(&source.extent, source.place, *until, bytes);
-            let readable = found.into_iter().filter(|batch| {
-                batch.last_offset() >= self.wanted.offset && batch.last_offset() < self.end
-            });
-            self.batches.extend(readable.map(|batch| (at, batch)));
-            if !matches!(stop, Stop::End) {
-                return Some((at, stop));
-            }
-        }
-        None
-    }
-
-    /// Whether there is more to read than the `sent` batches.
-    fn is_cut(&self, sent: usize) -> bool {
-        self.cut || sent < self.batches.len()
-    }
-
-    /// Ends the part: what came before is served, the next fetch meets the error.
-    fn fail(&mut self, error: ReadError, object: &ottla_model::ObjectName) {
-        tracing::warn!(partition = %self.wanted.partition, %object, %error, "read partition");
-        self.error = Some(error);
-    }
-}
-
-impl Source {
-    /// Bytes from the place to the extent's end.
-    fn length(&self) -> u64 {
-        (self.extent.position.0 + self.extent.length).saturating_sub(self.place.position)
     }
 }
 

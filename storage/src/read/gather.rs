@@ -62,12 +62,14 @@ impl Gather {
     ) {
         let mut from_store = Vec::new();
         for plan in blocks_of(wanted) {
-            match self.blocks.cache().written(&plan.object.name) {
-                Some(written) => {
+            let name = plan.object.name;
+            let ranges = || wanted.iter().filter(|(o, _)| o.name == name).map(|(_, range)| range);
+            match self.blocks.cache().written(&name) {
+                Some(written) if ranges().all(|range| written.holds(range)) => {
                     self.metrics.fetch.cache_hits.inc();
-                    gathered.0.entry(plan.object.name).or_default().written = Some(written);
+                    gathered.0.entry(name).or_default().written = Some(written);
                 }
-                None => from_store.push(plan),
+                _ => from_store.push(plan),
             }
         }
         let reads = from_store.iter().map(|plan| self.read_object(plan, heat, cause));
@@ -189,7 +191,7 @@ impl ObjectBytes {
     /// Whether all bytes of a range were found right before. What this broker wrote, it has
     /// checked when it was received.
     pub(super) fn is_checked(&self, range: &Range<u64>) -> bool {
-        self.written.is_some()
+        self.written.as_ref().is_some_and(|written| written.holds(range))
             || self.each_part(range, |block, part| block.is_checked(&part)).into_iter().all(|c| c)
     }
 

@@ -27,6 +27,7 @@ mod assemble;
 mod fetch;
 mod gather;
 mod locate;
+mod part;
 mod patch;
 mod places;
 pub mod plan;

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn bytes_are_spent_in_request_order_with_one_grant() {
-        let table: &[(&[(&[usize], usize)], usize, &[usize])] = &[
+        type Partition<'a> = (&'a [usize], usize);
+        let table: &[(&[Partition<'_>], usize, &[usize])] = &[
             // Plenty for all.
             (&[(&[100, 100], 500), (&[100], 500)], 1_000, &[2, 1]),
             // The partition's own limit.
@@ -185,7 +186,7 @@ mod tests {
             blocks_of(&wanted),
             [
                 ObjectBlocks { object: Arc::clone(&object), blocks: vec![0..2, 4..5] },
-                ObjectBlocks { object: other, blocks: vec![0..1] },
+                ObjectBlocks { object: other, blocks: vec![Range { start: 0, end: 1 }] },
             ]
         );
     }

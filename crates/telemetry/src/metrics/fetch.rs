@@ -12,8 +12,6 @@ group! {
             buckets buckets::STORE_SECONDS;
         /// Record bytes per fetch answer.
         response_bytes: Histogram = "ottla_fetch_response_bytes", buckets buckets::BYTES;
-        /// Record bytes served, by where they came from: cache, store.
-        source_bytes: CounterVec<1> = "ottla_fetch_source_bytes_total", labels ["source"];
         /// Partitions of fetches that ended in an error, by reason.
         partition_errors: CounterVec<1> = "ottla_fetch_partition_errors_total", labels ["reason"];
         /// Reads of a block that the cache held.

@@ -1,0 +1,137 @@
+//! One partition of a fetch on its way: what is read for it, and what came of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ottla_model::{ObjectName, Offset};
+use ottla_object_io::ReadCause;
+
+use super::assemble::{Source, Stop, StoredBatch, batches};
+use super::gather::{Gathered, Wanted};
+use super::plan::Offer;
+use super::{FetchPartition, ReadError};
+use crate::cache::Heat;
+
+/// One partition of a fetch on its way.
+pub(super) struct Part {
+    pub wanted: FetchPartition,
+    /// One past the last offset that may be read.
+    pub end: Offset,
+    pub heat: Heat,
+    /// Extents with the places where reading begins, and the position up to which is read.
+    pub sources: Vec<(Source, u64)>,
+    pub allotted: u64,
+    /// With the number of the source they come from.
+    pub batches: Vec<(usize, StoredBatch)>,
+    /// There is more than was read.
+    pub cut: bool,
+    pub error: Option<ReadError>,
+}
+
+impl Part {
+    pub(super) fn cause(&self) -> ReadCause {
+        match self.heat {
+            Heat::Tail => ReadCause::Tail,
+            Heat::CatchUp => ReadCause::CatchUp,
+        }
+    }
+
+    pub(super) fn offer(&self) -> Offer {
+        let available = self.sources.iter().map(|(source, _)| source.length()).sum();
+        Offer { available, max_bytes: self.wanted.max_bytes as u64 }
+    }
+
+    /// Takes the first `bytes` of the sources, and whole extents where the place is not known.
+    pub(super) fn take_up_to(&mut self, bytes: u64) {
+        self.allotted = bytes;
+        let mut left = bytes;
+        for (source, until) in &mut self.sources {
+            if left == 0 {
+                // What is not read at all is not half read either.
+                *until = source.place.position;
+                continue;
+            }
+            let take = source.length().min(left);
+            left -= take;
+            *until = (*until).max(source.place.position + take);
+        }
+    }
+
+    /// Reads a source further, up to `until`.
+    pub(super) fn extend(&mut self, at: usize, until: u64) {
+        if let Some((_, read_until)) = self.sources.get_mut(at) {
+            *read_until = until.max(*read_until);
+        }
+    }
+
+    pub(super) fn until(&self, at: usize) -> u64 {
+        self.sources.get(at).map_or(0, |(_, until)| *until)
+    }
+
+    pub(super) fn wanted_ranges(&self) -> impl Iterator<Item = Wanted> {
+        self.sources
+            .iter()
+            .map(|(source, until)| {
+                (Arc::clone(&source.extent.object), source.place.position..*until)
+            })
+            .filter(|(_, range)| !range.is_empty())
+    }
+
+    /// A range of the sources' bytes, counted over all of them.
+    pub(super) fn ranges(&self, range: Range<u64>) -> Vec<Wanted> {
+        let mut before = 0;
+        let mut found = Vec::new();
+        for (source, _) in &self.sources {
+            let length = source.length();
+            let from = range.start.saturating_sub(before).min(length);
+            let to = range.end.saturating_sub(before).min(length);
+            before += length;
+            if from < to {
+                let start = source.place.position;
+                found.push((Arc::clone(&source.extent.object), start + from..start + to));
+            }
+        }
+        found
+    }
+
+    /// Puts the batches together from what was gathered; says where and why it stopped before the
+    /// end of the sources.
+    pub(super) fn assemble(&mut self, gathered: &Gathered) -> Option<(usize, Stop)> {
+        self.batches.clear();
+        for (at, (source, until)) in self.sources.iter().enumerate() {
+            if *until <= source.place.position {
+                return Some((at, Stop::Cut(source.place.position)));
+            }
+            let Some(bytes) = gathered.object(&source.extent.object) else {
+                return Some((at, Stop::Cut(source.place.position)));
+            };
+            let (found, stop) = batches(&source.extent, source.place, *until, bytes);
+            let readable = found.into_iter().filter(|batch| {
+                batch.last_offset() >= self.wanted.offset && batch.last_offset() < self.end
+            });
+            self.batches.extend(readable.map(|batch| (at, batch)));
+            if !matches!(stop, Stop::End) {
+                return Some((at, stop));
+            }
+        }
+        None
+    }
+
+    /// Whether there is more to read than the `sent` batches.
+    pub(super) fn is_cut(&self, sent: usize) -> bool {
+        self.cut || sent < self.batches.len()
+    }
+
+    /// Ends the part: what came before is served, the next fetch meets the error.
+    pub(super) fn fail(&mut self, error: ReadError, object: &ObjectName) {
+        tracing::warn!(partition = %self.wanted.partition, %object, %error, "read partition");
+        self.error = Some(error);
+    }
+}
+
+impl Source {
+    /// Bytes from the place to the extent's end.
+    pub(super) fn length(&self) -> u64 {
+        (self.extent.position.0 + self.extent.length).saturating_sub(self.place.position)
+    }
+}
