@@ -9,6 +9,8 @@ pub struct SettingInfo {
     pub key: &'static str,
     /// The type's name, for people.
     pub kind: &'static str,
+    /// Stands for the value in help texts.
+    pub placeholder: &'static str,
     /// The default as it would be written; empty for "not set".
     pub default: &'static str,
     /// The smallest and the largest legal value, as they would be written.
@@ -74,6 +76,7 @@ macro_rules! section {
                     section: $section_name,
                     key: stringify!($field),
                     kind: <$type as $crate::value::Value>::KIND,
+                    placeholder: <$type as $crate::value::Value>::PLACEHOLDER,
                     default: $default,
                     range: $crate::define::optional!($(($low, $high))?),
                     flag: $crate::define::optional!($($flag)?),

@@ -130,7 +130,8 @@ impl Reader<'_> {
         value
     }
 
-    /// Complains when `value`, read just before, is not from `low` to `high`.
+    /// Complains when `value`, read just before, is not from `low` to `high`. What is not set is
+    /// in every range.
     pub fn check_range<T: Value + PartialOrd>(
         &mut self,
         setting: &'static SettingInfo,
@@ -138,7 +139,8 @@ impl Reader<'_> {
         low: &'static str,
         high: &'static str,
     ) {
-        let within = bound::<T>(low) <= *value && *value <= bound::<T>(high);
+        let set = !value.show().text().is_empty();
+        let within = !set || (bound::<T>(low) <= *value && *value <= bound::<T>(high));
         let origin = self.shown.last().map(|shown| shown.origin.clone());
         if let (false, Some(origin)) = (within, origin) {
             let problem = format!("{} is not from {low} to {high}", value.show().text());

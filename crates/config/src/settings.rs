@@ -16,7 +16,7 @@ section! {
         /// The node's id in the cluster, and its broker id as clients see it. Two nodes of a
         /// cluster must not share one.
         id: i32 = "1", range "0" to "2147483647", flag "node-id";
-        /// The availability zone it runs in.
+        /// The availability zone this node runs in.
         zone: String = "", flag "zone";
         /// The directory for everything this node keeps on disk: the control plane's log and
         /// snapshots, and the objects too unless `object_store.url` says otherwise.
@@ -59,7 +59,8 @@ section! {
 section! {
     /// The HTTP listener for operators: `/livez`, `/readyz`, `/metrics`.
     pub struct Admin in "admin" {
-        /// Where it listens. It has no authentication: keep it off public networks.
+        /// Where operators and their monitoring connect, over HTTP. There is no authentication:
+        /// keep it off public networks.
         listen: SocketAddr = "127.0.0.1:9094", flag "admin-listen";
     }
 }
@@ -77,7 +78,7 @@ section! {
         region: Option<String> = "";
         /// Put the bucket's name into the path of requests instead of the host name, as most
         /// S3-compatible services expect.
-        path_style: bool = "false";
+        path_style: bool = "true";
         /// Allow an endpoint without TLS.
         allow_http: bool = "false";
         /// Key id for the S3 service. Not set: the usual sources (`AWS_ACCESS_KEY_ID`, web
@@ -94,6 +95,20 @@ section! {
         /// The longest time a record waits in the buffer before its object is sealed. A topic's
         /// `ottla.linger.ms` goes before it.
         linger: Duration = "250ms", range "0ms" to "60s";
+        /// A buffer of this size is sealed at once.
+        object_size: ByteSize = "8MiB", range "64KiB" to "256MiB";
+        /// Objects per second that may be sealed early, before `linger` is over. Not set: 8 for
+        /// stores that charge for requests, 400 for `file:` and `memory:`.
+        put_rate: Option<u32> = "", range "0" to "10000";
+        /// Early objects that can be saved up in quiet times.
+        put_burst: u32 = "16", range "0" to "10000";
+        /// The shortest time between two early objects.
+        seal_interval_min: Duration = "2ms", range "0ms" to "10s";
+        /// Objects uploaded at the same time.
+        uploads_max: u32 = "16", range "1" to "1024";
+        /// Memory for records that are received but not yet durable. When it is used up, producers
+        /// wait; a Produce request larger than this is refused.
+        budget_bytes: ByteSize = "256MiB", range "8MiB" to "1TiB";
     }
 }
 
@@ -101,7 +116,7 @@ section! {
     /// The cache of object data that fetches read through.
     pub struct Cache in "cache" {
         /// Memory for cached object data.
-        bytes: ByteSize = "256MiB", range "1MiB" to "1TiB";
+        bytes: ByteSize = "128MiB", range "1MiB" to "1TiB";
     }
 }
 
@@ -168,6 +183,7 @@ pub enum LogFormat {
 
 impl Value for LogFormat {
     const KIND: &'static str = "`text` or `json`";
+    const PLACEHOLDER: &'static str = "text|json";
     const EXPECTED: &'static str = "text or json";
 
     fn parse(raw: &Raw) -> Option<Self> {

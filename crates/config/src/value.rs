@@ -46,6 +46,8 @@ impl Raw {
 pub(crate) trait Value: Sized {
     /// For people: "size", "duration", …
     const KIND: &'static str;
+    /// Stands for the value in help texts.
+    const PLACEHOLDER: &'static str;
     /// What a legal value looks like, to end "expected …" with.
     const EXPECTED: &'static str;
     /// Never shown.
@@ -59,6 +61,7 @@ pub(crate) trait Value: Sized {
 
 impl Value for String {
     const KIND: &'static str = "text";
+    const PLACEHOLDER: &'static str = "TEXT";
     const EXPECTED: &'static str = "text";
 
     fn parse(raw: &Raw) -> Option<Self> {
@@ -75,6 +78,7 @@ impl Value for String {
 
 impl Value for PathBuf {
     const KIND: &'static str = "path";
+    const PLACEHOLDER: &'static str = "PATH";
     const EXPECTED: &'static str = "a path";
 
     fn parse(raw: &Raw) -> Option<Self> {
@@ -88,6 +92,7 @@ impl Value for PathBuf {
 
 impl Value for bool {
     const KIND: &'static str = "true or false";
+    const PLACEHOLDER: &'static str = "true|false";
     const EXPECTED: &'static str = "true or false";
 
     fn parse(raw: &Raw) -> Option<Self> {
@@ -107,6 +112,7 @@ macro_rules! integer {
     ($type:ty) => {
         impl Value for $type {
             const KIND: &'static str = "integer";
+            const PLACEHOLDER: &'static str = "NUMBER";
             const EXPECTED: &'static str = "a whole number";
 
             fn parse(raw: &Raw) -> Option<Self> {
@@ -126,6 +132,7 @@ integer!(u32);
 
 impl Value for ByteSize {
     const KIND: &'static str = "size";
+    const PLACEHOLDER: &'static str = "SIZE";
     const EXPECTED: &'static str = "a size such as \"8MiB\"";
 
     fn parse(raw: &Raw) -> Option<Self> {
@@ -142,6 +149,7 @@ impl Value for ByteSize {
 
 impl Value for Duration {
     const KIND: &'static str = "duration";
+    const PLACEHOLDER: &'static str = "DURATION";
     const EXPECTED: &'static str = "a duration with its unit such as \"250ms\" or \"10s\"";
 
     fn parse(raw: &Raw) -> Option<Self> {
@@ -155,6 +163,7 @@ impl Value for Duration {
 
 impl Value for SocketAddr {
     const KIND: &'static str = "address";
+    const PLACEHOLDER: &'static str = "IP:PORT";
     const EXPECTED: &'static str = "an IP address and a port such as \"127.0.0.1:9092\"";
 
     fn parse(raw: &Raw) -> Option<Self> {
@@ -184,6 +193,7 @@ impl fmt::Display for HostPort {
 
 impl Value for HostPort {
     const KIND: &'static str = "host and port";
+    const PLACEHOLDER: &'static str = "HOST:PORT";
     const EXPECTED: &'static str = "a host and a port such as \"broker-1.example.com:9092\"";
 
     fn parse(raw: &Raw) -> Option<Self> {
@@ -228,6 +238,7 @@ const MASK: &str = "********";
 
 impl Value for Secret {
     const KIND: &'static str = "secret";
+    const PLACEHOLDER: &'static str = "TEXT";
     const EXPECTED: &'static str = "text";
     const SECRET: bool = true;
 
@@ -243,6 +254,7 @@ impl Value for Secret {
 /// Empty text stands for "not set".
 impl<T: Value> Value for Option<T> {
     const KIND: &'static str = T::KIND;
+    const PLACEHOLDER: &'static str = T::PLACEHOLDER;
     const EXPECTED: &'static str = T::EXPECTED;
     const SECRET: bool = T::SECRET;
 
