@@ -1,1 +1,10 @@
-//! Tests of the state machine.
+//! Tests of the state machine: tables for its rules, and random commands against a naive model.
+
+mod brokers;
+mod commit;
+mod fixture;
+mod groups;
+mod model;
+mod random;
+mod sequences;
+mod topics;

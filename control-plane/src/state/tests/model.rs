@@ -1,0 +1,341 @@
+//! The state machine once more, as naively as possible: plain maps, full histories, scans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ottla_format::command::*;
+use ottla_model::*;
+
+use crate::limits::PRODUCER_EXPIRY_MS;
+
+/// A stored batch, kept for ever.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) base: i64,
+    pub(super) object: u64,
+    pub(super) position: u64,
+    pub(super) length: u64,
+    pub(super) records: i64,
+    append_time: Option<TimestampMs>,
+}
+
+/// A stored batch of a producer.
+#[derive(Clone, Debug)]
+struct Sent {
+    producer: BatchProducer,
+    records: i32,
+    base: i64,
+    append_time: Option<TimestampMs>,
+    at: i64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Partition {
+    pub(super) batches: Vec<Stored>,
+    pub(super) end: i64,
+    sent: BTreeMap<i64, Vec<Sent>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Topic {
+    name: TopicName,
+    log_append: bool,
+    pub(super) partitions: Vec<Partition>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Run {
+    pub(super) decided: Vec<ObjectOutcome>,
+    pub(super) frontier: u64,
+    over: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Model {
+    pub(super) time: i64,
+    /// Every run there ever was, by epoch less one.
+    pub(super) runs: Vec<(BrokerId, ProcessNonce, Run)>,
+    pub(super) topics: BTreeMap<u128, Topic>,
+    pub(super) objects: u64,
+    producer_ids: i64,
+    pub(super) forgotten: BTreeSet<u64>,
+    pub(super) offsets: BTreeMap<(GroupId, PartitionId), CommittedOffset>,
+    pub(super) groups: BTreeMap<GroupId, GroupMetadata>,
+}
+
+impl Model {
+    pub(super) fn newest(&self, broker: BrokerId) -> Option<(BrokerEpoch, &Run)> {
+        let at = self.runs.iter().rposition(|(id, ..)| *id == broker)?;
+        Some((BrokerEpoch(at as u64 + 1), &self.runs[at].2))
+    }
+
+    fn living(&mut self, author: BrokerAuthor) -> Option<&mut Run> {
+        let (id, _, run) = self.runs.get_mut((author.epoch.0 as usize).wrapping_sub(1))?;
+        (*id == author.broker && !run.over).then_some(run)
+    }
+
+    pub(super) fn partition(&self, id: PartitionId) -> Option<&Partition> {
+        let index = usize::try_from(id.index.0).ok()?;
+        self.topics.get(&id.topic.0)?.partitions.get(index)
+    }
+
+    /// Whether any stored batch that still exists is in the object.
+    pub(super) fn is_referenced(&self, object: u64) -> bool {
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.flat_map(|partition| &partition.batches).any(|batch| batch.object == object)
+    }
+
+    pub(super) fn apply(&mut self, command: &Command) -> Answer {
+        self.time = self.time.max(command.time.0);
+        match &command.body {
+            CommandBody::RegisterBroker(register) => Answer::Registered(self.register(register)),
+            CommandBody::FenceBroker(author) => {
+                if let Some(run) = self.living(*author) {
+                    run.over = true;
+                }
+                Answer::Done
+            }
+            CommandBody::DrainBroker(_) => Answer::Done,
+            CommandBody::CommitObjects(commit) => Answer::Commits(
+                commit
+                    .objects
+                    .iter()
+                    .map(|object| {
+                        self.decide(commit.author, commit.frontier, object.seq, Some(object))
+                    })
+                    .collect(),
+            ),
+            CommandBody::AbandonObject(abandon) => {
+                let AbandonObject { author, frontier, seq } = *abandon;
+                Answer::Commits(vec![self.decide(author, frontier, seq, None)])
+            }
+            CommandBody::CreateTopic(create) => Answer::TopicCreated(self.create(create)),
+            CommandBody::DeleteTopic(id) => {
+                self.offsets.retain(|(_, partition), _| partition.topic != *id);
+                let offsets = &self.offsets;
+                let existed = self.topics.remove(&id.0).is_some();
+                if existed {
+                    self.groups.retain(|group, metadata| {
+                        !metadata.members.is_empty() || offsets.keys().any(|(g, _)| g == group)
+                    });
+                }
+                Answer::TopicDeleted(existed)
+            }
+            CommandBody::CreatePartitions(create) => Answer::PartitionsCreated(self.grow(create)),
+            CommandBody::AllocateProducerIds(allocate) => {
+                let first = ProducerId(self.producer_ids);
+                let living = self.living(allocate.author).is_some();
+                if living {
+                    self.producer_ids += i64::from(allocate.count);
+                }
+                Answer::ProducerIds(living.then_some(first).ok_or(Fenced))
+            }
+            CommandBody::CommitOffsets(commit) => {
+                if self.living(commit.author).is_none() {
+                    return Answer::OffsetsCommitted(Err(Fenced));
+                }
+                let mut unknown = Vec::new();
+                for (partition, offset) in &commit.offsets {
+                    if self.partition(*partition).is_some() {
+                        self.offsets.insert((commit.group.clone(), *partition), offset.clone());
+                    } else {
+                        unknown.push(*partition);
+                    }
+                }
+                Answer::OffsetsCommitted(Ok(unknown))
+            }
+            CommandBody::PutGroup(put) => {
+                if self.living(put.author).is_none() {
+                    return Answer::GroupStored(Err(Fenced));
+                }
+                let has_offsets = self.offsets.keys().any(|(group, _)| *group == put.group);
+                if put.metadata.members.is_empty() && !has_offsets {
+                    self.groups.remove(&put.group);
+                } else {
+                    self.groups.insert(put.group.clone(), put.metadata.clone());
+                }
+                Answer::GroupStored(Ok(()))
+            }
+            CommandBody::Tick => {
+                let now = self.time;
+                let all = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
+                for partition in all {
+                    partition.sent.retain(|_, sent| {
+                        sent.last().is_some_and(|last| last.at + PRODUCER_EXPIRY_MS > now)
+                    });
+                }
+                Answer::Done
+            }
+            CommandBody::ForgetObjects(ids) => {
+                for id in ids.iter().filter(|id| id.0 < self.objects) {
+                    if !self.is_referenced(id.0) {
+                        self.forgotten.insert(id.0);
+                    }
+                }
+                Answer::Done
+            }
+        }
+    }
+
+    fn register(&mut self, register: &RegisterBroker) -> Result<BrokerEpoch, RegisterRefusal> {
+        let of_broker = |(id, ..): &(BrokerId, ProcessNonce, Run)| *id == register.broker;
+        if let Some(newest) = self.runs.iter().rposition(of_broker) {
+            let (_, nonce, run) = &self.runs[newest];
+            if *nonce == register.nonce && !run.over {
+                return Ok(BrokerEpoch(newest as u64 + 1));
+            }
+            let known =
+                |run: &(BrokerId, ProcessNonce, Run)| of_broker(run) && run.1 == register.nonce;
+            if *nonce != register.nonce && self.runs.iter().any(known) {
+                return Err(RegisterRefusal::ReplacedByNewer);
+            }
+            self.runs[newest].2.over = true;
+        }
+        self.runs.push((register.broker, register.nonce, Run::default()));
+        Ok(BrokerEpoch(self.runs.len() as u64))
+    }
+
+    fn decide(
+        &mut self,
+        author: BrokerAuthor,
+        frontier: ObjectSeq,
+        seq: ObjectSeq,
+        object: Option<&CommitObject>,
+    ) -> ObjectOutcome {
+        let Some(run) = self.living(author) else {
+            return ObjectOutcome::Fenced;
+        };
+        let next = run.decided.len() as u64;
+        run.frontier = run.frontier.max(frontier.0.min(next));
+        if seq.0 < run.frontier {
+            return ObjectOutcome::BelowFrontier;
+        }
+        if let Some(outcome) = run.decided.get(seq.0 as usize) {
+            return outcome.clone();
+        }
+        if seq.0 > next {
+            return ObjectOutcome::NotYet { next: ObjectSeq(next) };
+        }
+        let outcome = match object {
+            None => ObjectOutcome::Abandoned,
+            Some(object) => {
+                let id = self.objects;
+                self.objects += 1;
+                let batches = object.batches.iter().map(|batch| self.append(id, batch));
+                ObjectOutcome::Committed(Arc::from_iter(batches.collect::<Vec<_>>()))
+            }
+        };
+        if let Some(run) = self.living(author) {
+            run.decided.push(outcome.clone());
+        }
+        outcome
+    }
+
+    fn append(&mut self, object: u64, batch: &CommitBatch) -> BatchOutcome {
+        use BatchOutcome::{Appended, Duplicate, Refused};
+        let now = self.time;
+        let unknown = Refused(BatchRefusal::UnknownPartition);
+        let Some(topic) = self.topics.get_mut(&batch.partition.topic.0) else { return unknown };
+        let append_time = topic.log_append.then_some(TimestampMs(now));
+        let index = batch.partition.index.0 as usize;
+        let Some(partition) = topic.partitions.get_mut(index) else { return unknown };
+        let records = batch.last_offset_delta + 1;
+        let base = partition.end;
+        let log_start = Offset(0);
+        if let Some(producer) = batch.producer {
+            let sent = partition.sent.entry(producer.id.0).or_default();
+            if let Some(last) = sent.last() {
+                let epoch = last.producer.epoch;
+                if producer.epoch < epoch {
+                    return Refused(BatchRefusal::StaleProducerEpoch);
+                }
+                let in_epoch: Vec<&Sent> =
+                    sent.iter().filter(|s| s.producer.epoch == producer.epoch).collect();
+                let same = |s: &&&Sent| s.producer == producer && s.records == records;
+                if let Some(first) = in_epoch.iter().rev().take(5).find(same) {
+                    let (base_offset, append_time) = (Offset(first.base), first.append_time);
+                    return Duplicate { base_offset, append_time, log_start };
+                }
+                let wanted = match in_epoch.last() {
+                    Some(s) => {
+                        (i64::from(s.producer.base_sequence.0) + i64::from(s.records)) % (1 << 31)
+                    }
+                    None => 0,
+                };
+                if i64::from(producer.base_sequence.0) != wanted {
+                    return Refused(BatchRefusal::OutOfOrderSequence);
+                }
+            }
+            sent.push(Sent { producer, records, base, append_time, at: now });
+        }
+        partition.end += i64::from(records);
+        partition.batches.push(Stored {
+            base,
+            object,
+            position: batch.position.0,
+            length: u64::from(batch.length),
+            records: i64::from(records),
+            append_time,
+        });
+        Appended { base_offset: Offset(base), append_time, log_start }
+    }
+
+    fn create(&mut self, create: &CreateTopic) -> Result<(), CreateTopicRefusal> {
+        if self.topics.contains_key(&create.id.0) {
+            return Ok(());
+        }
+        for (id, topic) in &self.topics {
+            if topic.name == create.name {
+                return Err(CreateTopicRefusal::Exists(TopicId(*id)));
+            }
+            if topic.name.collides_with(&create.name) {
+                return Err(CreateTopicRefusal::Collides(topic.name.clone()));
+            }
+        }
+        let topic = Topic {
+            name: create.name.clone(),
+            log_append: create.configs.contains_key("message.timestamp.type"),
+            partitions: vec![Partition::default(); create.partitions as usize],
+        };
+        self.topics.insert(create.id.0, topic);
+        Ok(())
+    }
+
+    fn grow(&mut self, create: &CreatePartitions) -> Result<(), CreatePartitionsRefusal> {
+        let Some(topic) = self.topics.get_mut(&create.topic.0) else {
+            return Err(CreatePartitionsRefusal::UnknownTopic);
+        };
+        let current = topic.partitions.len() as i32;
+        if create.total < current {
+            return Err(CreatePartitionsRefusal::Fewer { current });
+        }
+        topic.partitions.resize(create.total as usize, Partition::default());
+        Ok(())
+    }
+}
+
+impl Partition {
+    /// The extents that the batches must form: (base, end, object, position, length, time).
+    pub(super) fn extents(&self) -> Vec<(i64, i64, u64, u64, u64, Option<TimestampMs>)> {
+        let mut extents: Vec<(i64, i64, u64, u64, u64, Option<TimestampMs>)> = Vec::new();
+        for batch in &self.batches {
+            match extents.last_mut() {
+                Some((_, end, object, position, length, _))
+                    if *object == batch.object && *position + *length == batch.position =>
+                {
+                    *end += batch.records;
+                    *length += batch.length;
+                }
+                _ => extents.push((
+                    batch.base,
+                    batch.base + batch.records,
+                    batch.object,
+                    batch.position,
+                    batch.length,
+                    batch.append_time,
+                )),
+            }
+        }
+        extents
+    }
+}
