@@ -4,5 +4,6 @@ pub mod checkpoint;
 pub mod limits;
 pub mod raft;
 pub mod raft_log;
+pub mod service;
 pub mod snapshot;
 pub mod state;

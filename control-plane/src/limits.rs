@@ -65,3 +65,42 @@ pub const APPLY_GROUP: usize = 64;
 /// Events a watcher may be behind before it gets a whole view instead. An event holds the changes
 /// of a group of entries; a reader that is so far behind is served better by a view.
 pub const WATCH_EVENTS: usize = 1_024;
+
+/// Proposals that may wait to be handed to Raft. Callers beyond it are told to come back.
+pub const PROPOSALS_WAITING: usize = 4_096;
+
+/// How long a call waits for its answer. A healthy control plane answers within a few
+/// milliseconds; after this the outcome is unknown, and callers find out by repeating the call.
+pub const CALL_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a start waits for this node to lead and to have applied its log.
+pub const START_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long a broker's session lasts without being renewed, unless a setting says otherwise.
+pub const SESSION: std::time::Duration = std::time::Duration::from_secs(9);
+
+/// The housekeeper's step: sessions end at most this late.
+pub const HOUSEKEEPING_STEP: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A step that comes this much late means that the process was frozen or starved: sessions are
+/// granted anew, and the pause does not count as time.
+pub const HOUSEKEEPING_LATE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A fence that was proposed and not applied is proposed again after this.
+pub const FENCE_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How often time is moved on in the state when nothing else does, so that producers expire. Only
+/// while entries are applied: an idle cluster writes nothing.
+pub const TICK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A difference between the wall clock and replicated time that is worth a line in the log, in
+/// milliseconds.
+pub const CLOCK_STEP_REPORTED_MS: i64 = 1_000;
+
+/// Entries after which a snapshot is written; a filled segment asks for one too. Bounds the replay
+/// after a lost checkpoint to a few seconds.
+pub const SNAPSHOT_ENTRIES: u64 = 200_000;
+
+/// Entries below a snapshot that stay in the log, for readers that are a little behind and for the
+/// snapshot before.
+pub const LOG_ENTRIES_KEPT: u64 = 10_000;

@@ -96,7 +96,6 @@ impl Machine {
         watchers.refresh(state);
     }
 
-    /// A waiter that is woken when a watcher that fell behind may have room again.
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

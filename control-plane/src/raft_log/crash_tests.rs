@@ -236,7 +236,7 @@ async fn entries_are_readable_at_once_and_share_syncs() {
     assert_eq!(all.len(), 100);
     assert!((0..100).all(|index| all[index as usize].entry == log_entry(1, index).entry));
     drop(log);
-    writer.join().await;
+    writer.stop().await;
     assert_eq!(read_back(&directory).unwrap().entries.len(), 100);
 }
 

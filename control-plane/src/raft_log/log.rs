@@ -65,15 +65,20 @@ enum Wake {
     Closed,
 }
 
-/// The task that writes the log. It ends when every handle is gone, with everything durable.
+/// The task that writes the log. It ends when it is told to, or when every handle is gone.
 #[derive(Debug)]
-pub struct LogWriter(JoinHandle<()>);
+pub struct LogWriter {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
 
 impl LogWriter {
-    /// Waits for the end. Drop every [`RaftLog`] first.
-    pub async fn join(self) {
+    /// Writes what was handed over, makes it durable, and ends. Later requests are refused.
+    pub async fn stop(self) {
+        // Either the task still listens, or it has ended by itself.
+        let _ = self.stop.send(());
         // A panic of the writer has already failed every request in flight.
-        let _ = self.0.await;
+        let _ = self.task.await;
     }
 }
 
@@ -100,8 +105,9 @@ impl RaftLog {
         });
         let (queue, requests) = mpsc::channel(LOG_QUEUE);
         let writer = Writer { shared: shared.clone(), journal: Some(journal), metrics };
-        let task = tokio::spawn(writer.run(requests));
-        Ok((Self { shared, queue }, LogWriter(task)))
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(writer.run(requests, stopped));
+        Ok((Self { shared, queue }, LogWriter { stop, task }))
     }
 
     /// The last purged entry, and the last entry (the last purged one when there is none).
@@ -239,10 +245,14 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut stopped: oneshot::Receiver<()>,
+    ) {
         let mut batch = Vec::with_capacity(LOG_BATCH_REQUESTS);
         loop {
-            let closed = match self.next(&mut requests, &mut batch).await {
+            let closed = match self.next(&mut requests, &mut stopped, &mut batch).await {
                 Wake::Requests => false,
                 Wake::Idle => {
                     let marked = self.blocking(Journal::write_marker).await;
@@ -265,17 +275,33 @@ impl Writer {
     }
 
     /// Waits for requests, but not for ever while something is left to be said when idle.
-    async fn next(&self, requests: &mut mpsc::Receiver<Request>, batch: &mut Vec<Request>) -> Wake {
-        let committed = self.shared.book().committed;
+    async fn next(
+        &self,
+        requests: &mut mpsc::Receiver<Request>,
+        stopped: &mut oneshot::Receiver<()>,
+        batch: &mut Vec<Request>,
+    ) -> Wake {
+        let (committed, failed) = {
+            let book = self.shared.book();
+            (book.committed, book.failed.is_some())
+        };
         let marker_due = self.journal.as_ref().is_some_and(|journal| journal.marker_due(committed));
-        let waiting = requests.recv_many(batch, LOG_BATCH_REQUESTS);
-        let received = if marker_due && self.shared.book().failed.is_none() {
-            match tokio::time::timeout(LOG_IDLE, waiting).await {
-                Ok(received) => received,
-                Err(_) => return Wake::Idle,
+        let idle = async {
+            if marker_due && !failed {
+                tokio::time::sleep_until(tokio::time::Instant::now() + LOG_IDLE).await;
+            } else {
+                std::future::pending::<()>().await;
             }
-        } else {
-            waiting.await
+        };
+        let received = tokio::select! {
+            biased;
+            // A stop, or a handle of the stop that is gone while the log is still in use.
+            Ok(()) = &mut *stopped, if !requests.is_closed() => {
+                requests.close();
+                requests.recv_many(batch, LOG_BATCH_REQUESTS).await
+            }
+            received = requests.recv_many(batch, LOG_BATCH_REQUESTS) => received,
+            () = idle => return Wake::Idle,
         };
         if received == 0 { Wake::Closed } else { Wake::Requests }
     }

@@ -1,0 +1,110 @@
+//! The task that looks after what happens by itself: sessions, time, snapshots, watchers that fell
+//! behind. One step every half second; a step costs next to nothing when there is nothing to do,
+//! and writes nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use ottla_format::command::CommandBody;
+use ottla_model::AppliedIndex;
+use ottla_telemetry::Metrics;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::proposer::Proposer;
+use super::replicated_clock::ReplicatedClock;
+use super::sessions::Sessions;
+use crate::limits::{HOUSEKEEPING_STEP, TICK_INTERVAL};
+use crate::raft::{Machine, Raft};
+
+/// See the module.
+pub struct Housekeeper {
+    pub(super) raft: Raft,
+    pub(super) machine: Machine,
+    pub(super) proposer: Proposer,
+    pub(super) sessions: Arc<Mutex<Sessions>>,
+    pub(super) clock: Arc<Mutex<ReplicatedClock>>,
+    pub(super) segments_filled: watch::Receiver<u64>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Housekeeper {
+    /// Runs until `stopping` turns true.
+    pub async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let mut steps = interval(HOUSEKEEPING_STEP);
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = Ticks { last: Instant::now(), applied: self.machine.with(|s| s.applied()) };
+        loop {
+            tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => return,
+                _ = steps.tick() => {}
+            }
+            self.step(Instant::now(), &mut ticks).await;
+        }
+    }
+
+    async fn step(&mut self, now: Instant, ticks: &mut Ticks) {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).observe(now);
+        self.machine.refresh_watchers();
+        let leads = self.note_metrics();
+        let over = {
+            let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            if !leads {
+                sessions.forget();
+            }
+            let living: Vec<_> = self.machine.with(|state| state.living_brokers().collect());
+            sessions.step(living.into_iter(), now)
+        };
+        if !leads {
+            return;
+        }
+        for author in over {
+            tracing::info!(broker = author.broker.0, epoch = author.epoch.0, "a session is over");
+            // The answer does not matter: what is not fenced by the next steps is asked for again.
+            drop(self.proposer.propose(CommandBody::FenceBroker(author)));
+        }
+        if ticks.due(now, self.machine.with(|state| state.applied())) {
+            drop(self.proposer.propose(CommandBody::Tick));
+        }
+        if self.segments_filled.has_changed().unwrap_or(false) {
+            self.segments_filled.mark_unchanged();
+            if let Err(fatal) = self.raft.trigger().snapshot().await {
+                tracing::warn!(%fatal, "cannot ask for a snapshot");
+            }
+        }
+    }
+
+    fn note_metrics(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let raft = metrics.borrow_watched();
+        let leads = raft.state == ServerState::Leader;
+        let shown = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.raft.is_leader.set(i64::from(leads));
+        self.metrics.raft.term.set(shown(raft.current_term));
+        self.metrics.raft.applied_index.set(shown(raft.last_applied.map_or(0, |id| id.index)));
+        leads
+    }
+}
+
+/// When time was last moved on, and where the log was then.
+struct Ticks {
+    last: Instant,
+    applied: AppliedIndex,
+}
+
+impl Ticks {
+    /// Whether a tick is due: enough time went by, and something was applied since the last one
+    /// (other than that tick itself).
+    fn due(&mut self, now: Instant, applied: AppliedIndex) -> bool {
+        if now.saturating_duration_since(self.last) < TICK_INTERVAL {
+            return false;
+        }
+        self.last = now;
+        let due = applied > AppliedIndex(self.applied.0 + 1);
+        if due {
+            self.applied = applied;
+        }
+        due
+    }
+}

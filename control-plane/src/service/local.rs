@@ -1,0 +1,220 @@
+//! The control plane for brokers in the same process.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use openraft::ReadPolicy;
+use openraft::errors::RaftError;
+use ottla_control_api::view::WatchEvent;
+use ottla_control_api::{
+    Answering, CallError, ControlPlane, CreateTopicRequest, ExtentPage, FindExtents, GroupState,
+    OpError, PartitionBounds, Registration, TimestampQuery,
+};
+use ottla_format::command::{
+    AbandonObject, AllocateProducerIds, Answer, CommandBody, CommitObjects, CommitOffsets,
+    CreatePartitions, CreatePartitionsRefusal, CreateTopic, CreateTopicRefusal, Fenced,
+    ObjectOutcome, PutGroup, RegisterBroker, RegisterRefusal,
+};
+use ottla_model::{BrokerAuthor, ClusterId, GroupId, PartitionId, ProducerId, TopicId};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::proposer::{Answered, Proposer};
+use super::sessions::Sessions;
+use crate::limits::CALL_DEADLINE;
+use crate::raft::{Machine, Raft};
+use crate::state::State;
+
+/// See the module.
+#[derive(Debug)]
+pub struct LocalControlPlane {
+    pub(super) cluster: ClusterId,
+    pub(super) raft: Raft,
+    pub(super) machine: Machine,
+    pub(super) proposer: Proposer,
+    pub(super) sessions: Arc<Mutex<Sessions>>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl LocalControlPlane {
+    fn propose(
+        &self,
+        body: CommandBody,
+    ) -> impl Future<Output = Result<Answered, CallError>> + Send + 'static {
+        self.proposer.propose(body)
+    }
+
+    fn renew(&self, author: BrokerAuthor) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.renew(author, Instant::now());
+    }
+
+    /// A copy of the state that includes everything that was answered before this call, by any
+    /// leader.
+    async fn current(&self) -> Result<State, CallError> {
+        let confirmed = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match timeout(CALL_DEADLINE, confirmed).await {
+            Ok(Ok(_)) => Ok(self.machine.state()),
+            Ok(Err(RaftError::APIError(error))) => Err(CallError::Unavailable(error.to_string())),
+            Ok(Err(RaftError::Fatal(_))) if *self.stopping.borrow() => Err(CallError::ShuttingDown),
+            Ok(Err(RaftError::Fatal(fatal))) => Err(CallError::Unavailable(fatal.to_string())),
+            Err(_) => {
+                Err(CallError::Unavailable("leadership could not be confirmed in time".to_owned()))
+            }
+        }
+    }
+}
+
+/// The state machine answered a command with the answer of another: a defect.
+fn nonsense(answer: &Answer) -> CallError {
+    CallError::Internal(format!("unexpected answer {answer:?}"))
+}
+
+#[async_trait]
+impl ControlPlane for LocalControlPlane {
+    async fn register_broker(
+        &self,
+        request: RegisterBroker,
+    ) -> Result<Registration, OpError<RegisterRefusal>> {
+        let broker = request.broker;
+        let (applied, answer) = self.propose(CommandBody::RegisterBroker(request)).await?;
+        match answer {
+            Answer::Registered(Ok(epoch)) => {
+                let author = BrokerAuthor { broker, epoch };
+                self.renew(author);
+                let period = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).period();
+                let session_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+                Ok(Registration { cluster: self.cluster, author, applied, session_ms })
+            }
+            Answer::Registered(Err(refusal)) => Err(OpError::Refused(refusal)),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn renew_session(&self, author: BrokerAuthor) -> Result<(), OpError<Fenced>> {
+        if !self.current().await?.is_living(author) {
+            return Err(OpError::Refused(Fenced));
+        }
+        self.renew(author);
+        Ok(())
+    }
+
+    async fn drain_broker(&self, author: BrokerAuthor) -> Result<(), CallError> {
+        match self.propose(CommandBody::DrainBroker(author)).await?.1 {
+            Answer::Done => Ok(()),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn leave(&self, author: BrokerAuthor) -> Result<(), CallError> {
+        match self.propose(CommandBody::FenceBroker(author)).await?.1 {
+            Answer::Done => Ok(()),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    fn commit_objects(&self, request: CommitObjects) -> Answering<Vec<ObjectOutcome>> {
+        let objects = request.objects.len();
+        let proposed = self.propose(CommandBody::CommitObjects(request));
+        Box::pin(async move {
+            match proposed.await?.1 {
+                Answer::Commits(outcomes) if outcomes.len() == objects => Ok(outcomes),
+                other => Err(nonsense(&other)),
+            }
+        })
+    }
+
+    fn abandon_object(&self, request: AbandonObject) -> Answering<ObjectOutcome> {
+        let proposed = self.propose(CommandBody::AbandonObject(request));
+        Box::pin(async move {
+            match proposed.await?.1 {
+                Answer::Commits(mut outcomes) if outcomes.len() == 1 => Ok(outcomes.remove(0)),
+                other => Err(nonsense(&other)),
+            }
+        })
+    }
+
+    async fn create_topic(
+        &self,
+        request: CreateTopicRequest,
+    ) -> Result<TopicId, OpError<CreateTopicRefusal>> {
+        let CreateTopicRequest { id, name, partitions, replication_factor, configs } = request;
+        let create = CreateTopic { id, name, partitions, replication_factor, configs };
+        match self.propose(CommandBody::CreateTopic(create)).await?.1 {
+            Answer::TopicCreated(Ok(())) => Ok(id),
+            Answer::TopicCreated(Err(refusal)) => Err(OpError::Refused(refusal)),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn delete_topic(&self, topic: TopicId) -> Result<bool, CallError> {
+        match self.propose(CommandBody::DeleteTopic(topic)).await?.1 {
+            Answer::TopicDeleted(existed) => Ok(existed),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    async fn create_partitions(
+        &self,
+        request: CreatePartitions,
+    ) -> Result<(), OpError<CreatePartitionsRefusal>> {
+        match self.propose(CommandBody::CreatePartitions(request)).await?.1 {
+            Answer::PartitionsCreated(result) => result.map_err(OpError::Refused),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn allocate_producer_ids(
+        &self,
+        request: AllocateProducerIds,
+    ) -> Result<ProducerId, OpError<Fenced>> {
+        match self.propose(CommandBody::AllocateProducerIds(request)).await?.1 {
+            Answer::ProducerIds(result) => result.map_err(OpError::Refused),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn commit_offsets(
+        &self,
+        request: CommitOffsets,
+    ) -> Result<Vec<PartitionId>, OpError<Fenced>> {
+        match self.propose(CommandBody::CommitOffsets(request)).await?.1 {
+            Answer::OffsetsCommitted(result) => result.map_err(OpError::Refused),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn put_group(&self, request: PutGroup) -> Result<(), OpError<Fenced>> {
+        match self.propose(CommandBody::PutGroup(request)).await?.1 {
+            Answer::GroupStored(result) => result.map_err(OpError::Refused),
+            other => Err(nonsense(&other).into()),
+        }
+    }
+
+    async fn group(&self, group: &GroupId) -> Result<Option<GroupState>, CallError> {
+        Ok(self.current().await?.group(group))
+    }
+
+    async fn find_extents(&self, request: FindExtents) -> Result<ExtentPage, CallError> {
+        Ok(self.current().await?.find_extents(&request))
+    }
+
+    async fn find_timestamp(
+        &self,
+        partition: PartitionId,
+        query: TimestampQuery,
+    ) -> Result<ExtentPage, CallError> {
+        Ok(self.current().await?.find_timestamp(partition, query))
+    }
+
+    async fn partition_bounds(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<PartitionBounds>, CallError> {
+        Ok(self.current().await?.bounds(partition))
+    }
+
+    fn watch(&self) -> mpsc::Receiver<WatchEvent> {
+        self.machine.watch()
+    }
+}

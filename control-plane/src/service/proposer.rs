@@ -1,0 +1,136 @@
+//! The one way into the log: a task that takes bodies of commands in the order they were handed
+//! over, stamps replicated time on them and gives them to Raft without waiting for answers. What
+//! waits goes to the log together: Raft appends as one what it finds in its queue, and the log
+//! syncs once for all of it.
+//!
+//! Handing over never waits. A caller that makes one call after the other therefore has its
+//! commands in the log in that order (if they get there at all).
+//!
+//! Commit requests that wait are not merged into one command. They share the append and the sync
+//! anyway; one entry each keeps their answers and frontiers apart.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
+use ottla_control_api::CallError;
+use ottla_format::command::{Answer, Command, CommandBody};
+use ottla_model::AppliedIndex;
+use ottla_telemetry::Metrics;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::replicated_clock::ReplicatedClock;
+use crate::limits::{CALL_DEADLINE, PROPOSALS_WAITING};
+use crate::raft::{Proposal, Raft, Reply, TypeConfig};
+
+/// A command's place in the log and its answer.
+pub type Answered = (AppliedIndex, Answer);
+
+type Outcome = ClientWriteResult<TypeConfig>;
+
+struct Waiting {
+    body: CommandBody,
+    reply: Reply<Outcome>,
+}
+
+/// Hands commands over; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proposer {
+    queue: mpsc::Sender<Waiting>,
+    stopping: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+}
+
+impl Proposer {
+    /// Starts the task. It ends when `stopping` turns true.
+    pub fn start(
+        raft: Raft,
+        clock: Arc<Mutex<ReplicatedClock>>,
+        stopping: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> (Self, JoinHandle<()>) {
+        let (queue, waiting) = mpsc::channel(PROPOSALS_WAITING);
+        let task = tokio::spawn(run(raft, clock, waiting, stopping.clone()));
+        (Self { queue, stopping, metrics }, task)
+    }
+
+    /// Hands a command over, now; the future is only its answer.
+    pub fn propose(
+        &self,
+        body: CommandBody,
+    ) -> impl Future<Output = Result<Answered, CallError>> + Send + 'static {
+        let began = Instant::now();
+        let (reply, outcome) = Reply::pair();
+        let handed_over =
+            self.queue.try_send(Waiting { body, reply }).map_err(|error| match error {
+                TrySendError::Full(_) => {
+                    CallError::Unavailable("too many calls are waiting".to_owned())
+                }
+                TrySendError::Closed(_) => CallError::ShuttingDown,
+            });
+        let (stopping, metrics) = (self.stopping.clone(), self.metrics.clone());
+        async move {
+            handed_over?;
+            let outcome = match tokio::time::timeout_at(began + CALL_DEADLINE, outcome).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) if *stopping.borrow() => return Err(CallError::ShuttingDown),
+                Ok(Err(_)) => {
+                    let why = "this controller stopped while the call was in flight";
+                    return Err(CallError::OutcomeUnknown(why.to_owned()));
+                }
+                Err(_) => {
+                    let why = format!("no answer within {} s", CALL_DEADLINE.as_secs());
+                    return Err(CallError::OutcomeUnknown(why));
+                }
+            };
+            metrics.raft.proposal_seconds.time(began.elapsed());
+            answered(outcome)
+        }
+    }
+}
+
+fn answered(outcome: Outcome) -> Result<Answered, CallError> {
+    match outcome {
+        Ok(response) => {
+            let index = AppliedIndex(response.log_id.index);
+            let answer = response.data.ok_or_else(|| {
+                CallError::Internal("a command was applied without an answer".to_owned())
+            })?;
+            Ok((index, answer))
+        }
+        // Refused before it was appended.
+        Err(ClientWriteError::ForwardToLeader(forward)) => {
+            Err(CallError::Unavailable(forward.to_string()))
+        }
+        Err(error @ ClientWriteError::LogEntryDiscarded(_)) => {
+            Err(CallError::OutcomeUnknown(error.to_string()))
+        }
+        Err(error) => Err(CallError::Internal(error.to_string())),
+    }
+}
+
+async fn run(
+    raft: Raft,
+    clock: Arc<Mutex<ReplicatedClock>>,
+    mut waiting: mpsc::Receiver<Waiting>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            // What is left is dropped: its callers are told that this node stops.
+            _ = stopping.wait_for(|stop| *stop) => return,
+            next = waiting.recv() => next,
+        };
+        let Some(Waiting { body, reply }) = next else { return };
+        let time = clock.lock().unwrap_or_else(PoisonError::into_inner).observe(Instant::now());
+        let proposal = Proposal::new(Command { time, body });
+        if let Err(fatal) = raft.client_write_ff(proposal, Some(reply)).await {
+            tracing::error!(%fatal, "this controller has stopped; no more commands are taken");
+            return;
+        }
+    }
+}
