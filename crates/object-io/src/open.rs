@@ -1,5 +1,6 @@
 //! Opening a store by its URL.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub struct StoreOptions {
     pub hedge_after: Option<Duration>,
 }
 
-/// How a bucket is reached. Credentials always come from the environment.
+/// How a bucket is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Options {
     /// Where the service is, when it is not Amazon's: `http://127.0.0.1:9000`.
@@ -34,11 +35,34 @@ pub struct S3Options {
     pub path_style: bool,
     /// Plain HTTP is allowed.
     pub allow_http: bool,
+    /// `None`: from the environment (`AWS_ACCESS_KEY_ID`, web identity, instance role).
+    pub credentials: Option<S3Credentials>,
+}
+
+/// A key that does not change while the process runs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct S3Credentials {
+    /// The key's id.
+    pub key_id: String,
+    /// The key. Never shown.
+    pub secret: String,
+}
+
+impl fmt::Debug for S3Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Credentials").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
 }
 
 impl Default for S3Options {
     fn default() -> Self {
-        Self { endpoint: None, region: None, path_style: true, allow_http: false }
+        Self {
+            endpoint: None,
+            region: None,
+            path_style: true,
+            allow_http: false,
+            credentials: None,
+        }
     }
 }
 

@@ -15,7 +15,8 @@ use super::Native;
 use crate::limits::{CONNECT_TIMEOUT, READ_TIMEOUT, WRITE_TIMEOUT};
 use crate::{OpenError, S3Options};
 
-/// Credentials come from the environment (`AWS_ACCESS_KEY_ID`, …, web identity, instance role).
+/// Credentials that are not among the options come from the environment (`AWS_ACCESS_KEY_ID`, …,
+/// web identity, instance role).
 pub(super) fn open(bucket: &str, prefix: &str, options: &S3Options) -> Result<Native, OpenError> {
     let no_retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let connection = ClientOptions::new()
