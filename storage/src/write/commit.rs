@@ -12,11 +12,14 @@
 //! 3. **Abandon first.** While a lower object's abandon is on its way, no commit is handed over:
 //!    only its outcome says which batches above it have to be left out. What a commit names is
 //!    fixed when it is first handed over; a repeated commit is the same commit.
-//! 4. **Until known.** A message without an answer goes back to be sent. One that was answered "not
+//! 4. **Failures in order.** That an object was abandoned counts only when all lower ones are
+//!    decided ([`Committer::take_abandoned`]): answers can arrive in any order, but the first
+//!    failed sequence of a producer is the one in the lowest object.
+//! 5. **Until known.** A message without an answer goes back to be sent. One that was answered "not
 //!    yet" waits for those below it that are on their way: they were lost, or will be applied.
-//! 5. **Frontier.** An object leaves the queue when it and all lower ones are decided; each message
+//! 6. **Frontier.** An object leaves the queue when it and all lower ones are decided; each message
 //!    says how far that is.
-//! 6. **Fenced.** When the broker epoch is over, what was never handed over is certainly not
+//! 7. **Fenced.** When the broker epoch is over, what was never handed over is certainly not
 //!    stored. A commit that was handed over and got no answer may have been applied before the
 //!    fence: it is answered "undecided". What is on its way keeps its chance of an answer.
 
@@ -53,8 +56,6 @@ pub(crate) enum Message {
 pub(crate) struct Progress {
     /// Outcomes, in commit order.
     pub decided: Vec<Decided>,
-    /// Objects of which the control plane says that they will never be committed.
-    pub abandoned: Vec<Abandoned>,
     /// The broker epoch is over.
     pub fenced: bool,
     /// The control plane is gone for good.
@@ -72,7 +73,7 @@ pub(crate) struct Decided {
     pub outcomes: Vec<(Entry, AppendOutcome)>,
 }
 
-/// An abandoned object.
+/// An object of which the control plane said that it will never be committed.
 #[derive(Debug)]
 pub(crate) struct Abandoned {
     pub seq: ObjectSeq,
@@ -97,6 +98,8 @@ enum Stage {
     Uploading,
     Uploaded(Verified),
     GivenUp,
+    /// Known to be abandoned; a lower one is not decided.
+    Abandoned,
     Decided,
 }
 
@@ -197,6 +200,10 @@ impl Committer {
             if object.is_decided() {
                 continue;
             }
+            if matches!(object.stage, Stage::Abandoned) {
+                lower_abandon = true;
+                continue;
+            }
             let to_abandon = object.is_to_abandon();
             if object.way == Way::Sent {
                 if !commits.is_empty() {
@@ -272,10 +279,28 @@ impl Committer {
         if self.epoch != Epoch::Alive {
             self.end_what_is_here(&mut progress);
         }
+        self.forget_decided();
+        progress
+    }
+
+    /// The lowest abandoned object, once everything below it is decided. To be asked after every
+    /// answer until there is none, each one's failure being noted and its successors taken out
+    /// before the next is taken.
+    pub(crate) fn take_abandoned(&mut self) -> Option<Abandoned> {
+        let front = self.objects.front_mut()?;
+        if !matches!(front.stage, Stage::Abandoned) {
+            return None;
+        }
+        let seq = front.seq;
+        let (entries, _) = front.decide();
+        self.forget_decided();
+        Some(Abandoned { seq, entries })
+    }
+
+    fn forget_decided(&mut self) {
         while self.objects.front().is_some_and(Object::is_decided) {
             self.objects.pop_front();
         }
-        progress
     }
 
     fn apply(&mut self, seq: ObjectSeq, outcome: ObjectOutcome, progress: &mut Progress) {
@@ -286,10 +311,7 @@ impl Committer {
             ObjectOutcome::Committed(outcomes) => {
                 progress.decided.push(object.committed(&outcomes));
             }
-            ObjectOutcome::Abandoned => {
-                let (entries, _) = object.decide();
-                progress.abandoned.push(Abandoned { seq, entries });
-            }
+            ObjectOutcome::Abandoned => object.stage = Stage::Abandoned,
             ObjectOutcome::NotYet { .. } => object.way = Way::Held,
             ObjectOutcome::BelowFrontier => {
                 tracing::error!(%seq, "the outcome of an undecided object is already forgotten");
@@ -326,7 +348,8 @@ impl Committer {
     fn end_what_is_here(&mut self, progress: &mut Progress) {
         let fenced = self.epoch == Epoch::Fenced;
         for object in &mut self.objects {
-            if object.is_decided() || object.way == Way::Sent {
+            let known = matches!(object.stage, Stage::Abandoned | Stage::Decided);
+            if known || object.way == Way::Sent {
                 continue;
             }
             let outcome = if fenced && !object.commit_unknown {
@@ -356,7 +379,7 @@ impl Object {
             Stage::Uploaded(_) => {
                 !self.commit_sent && self.entries.iter().all(|entry| entry.answer.is_none())
             }
-            Stage::Uploading | Stage::Decided => false,
+            Stage::Uploading | Stage::Abandoned | Stage::Decided => false,
         }
     }
 
@@ -385,7 +408,7 @@ impl Object {
         self.way = Way::Here;
         let verified = match std::mem::replace(&mut self.stage, Stage::Decided) {
             Stage::Uploaded(verified) => Some(verified),
-            Stage::Uploading | Stage::GivenUp | Stage::Decided => None,
+            Stage::Uploading | Stage::GivenUp | Stage::Abandoned | Stage::Decided => None,
         };
         (std::mem::take(&mut self.entries), verified)
     }

@@ -429,7 +429,7 @@ impl Task {
     fn answered(&mut self, id: MessageId, result: Result<Vec<ObjectOutcome>, CallError>) {
         let now = Instant::now();
         let progress = self.committer.answered(id, result);
-        let Progress { decided, abandoned, fenced, closed, failed } = progress;
+        let Progress { decided, fenced, closed, failed } = progress;
         if failed {
             let pause = COMMIT_PAUSE_FIRST * 2u32.saturating_pow(self.failures);
             self.failures = self.failures.saturating_add(1);
@@ -443,7 +443,7 @@ impl Task {
             }
             self.tell(object);
         }
-        for object in abandoned {
+        while let Some(object) = self.committer.take_abandoned() {
             self.fail(object, now);
         }
         if fenced {
