@@ -104,3 +104,7 @@ pub const SNAPSHOT_ENTRIES: u64 = 200_000;
 /// Entries below a snapshot that stay in the log, for readers that are a little behind and for the
 /// snapshot before.
 pub const LOG_ENTRIES_KEPT: u64 = 10_000;
+
+/// How long opening the checkpoint waits for a tree that was just closed to be let go. sled's
+/// threads need milliseconds; one that panicked may never do it, and then the tree is rebuilt.
+pub const CHECKPOINT_CLOSE_MS_MAX: u64 = 2_000;

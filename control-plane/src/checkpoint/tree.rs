@@ -1,14 +1,18 @@
 //! The sled tree.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use ottla_format::checkpoint::{CHECKPOINT_HEAD_KEY, CheckpointHead};
 use ottla_format::state::StateRecord;
 use ottla_model::ClusterId;
 
 use super::{CheckpointError, Loaded};
-use crate::limits::CHECKPOINT_CACHE_BYTES;
+use crate::limits::{CHECKPOINT_CACHE_BYTES, CHECKPOINT_CLOSE_MS_MAX};
 use crate::state::changed::RecordChange;
 use crate::state::dirty::DirtyKeys;
 use crate::state::{State, StateIdentity, StateLoader};
@@ -27,8 +31,30 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, CheckpointError>) -> Result<T, Ch
     })
 }
 
+/// Waits for the threads of a tree that this process has closed to let go of its file. When they
+/// do not in time, sled's own answer to the lock is the error. (A second process is kept away by
+/// the lock of the data directory.)
+fn wait_until_closed(file: &Path) {
+    let Ok(file) = File::open(file) else { return };
+    if file.try_lock().is_ok() {
+        return;
+    }
+    let (unlocked, wait) = mpsc::channel();
+    let waiter = thread::Builder::new().name("checkpoint-lock".to_owned()).spawn(move || {
+        let locked = file.lock();
+        // The lock ends with the file, before anyone is told.
+        drop(file);
+        // Nobody listens when the time is over.
+        let _ = unlocked.send(locked.is_ok());
+    });
+    if waiter.is_ok() {
+        let _ = wait.recv_timeout(Duration::from_millis(CHECKPOINT_CLOSE_MS_MAX));
+    }
+}
+
 impl Tree {
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        wait_until_closed(&path.join("db"));
         guarded(|| {
             let config = sled::Config::new()
                 .path(path)
