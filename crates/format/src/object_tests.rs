@@ -171,7 +171,7 @@ proptest! {
 
     #[test]
     fn any_layout_round_trips(
-        lengths in proptest::collection::vec((0i32..6, 61usize..400, 1u32..5), 0..40)
+        lengths in proptest::collection::vec((0i32..6, 61usize..9000, 1u32..5), 0..40)
     ) {
         let mut batches: Batches = lengths
             .into_iter()

@@ -68,6 +68,7 @@ pub(crate) struct Buffer {
     pub deadline: Option<Instant>,
     /// Everyone with a batch in it, with the number of produce requests they wait for.
     connections: BTreeMap<ConnectionId, Arc<AtomicU32>>,
+    last_joined: Option<ConnectionId>,
 }
 
 impl Buffer {
@@ -96,6 +97,10 @@ impl Buffer {
 
     /// Notes that a connection has a batch in it.
     pub(crate) fn joined_by(&mut self, connection: ConnectionId, waiting: &Arc<AtomicU32>) {
+        // The batches of a request come one after the other.
+        if self.last_joined.replace(connection) == Some(connection) {
+            return;
+        }
         self.connections.entry(connection).or_insert_with(|| waiting.clone());
     }
 
