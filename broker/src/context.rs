@@ -1,13 +1,20 @@
 //! What every handler gets: the services of the broker, and who asks.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ottla_control_api::ControlPlane;
 use ottla_env::{Clock, Random};
 use ottla_model::ClusterId;
+use ottla_storage::read::Reader;
+use ottla_storage::view::View;
+use ottla_storage::write::Writer;
+use ottla_telemetry::Metrics;
+use tokio::sync::{Semaphore, watch};
 
+use crate::group::Groups;
 use crate::options::BrokerOptions;
+use crate::producer_ids::ProducerIds;
 use crate::registration::AuthorSource;
 
 /// The services of one broker, shared by all its connections.
@@ -20,10 +27,57 @@ pub struct Context {
     pub author: AuthorSource,
     /// The control plane.
     pub control: Arc<dyn ControlPlane>,
+    /// What this broker sees of the cluster.
+    pub view: Arc<View>,
+    /// The read path.
+    pub reader: Arc<Reader>,
+    /// The group coordinator.
+    pub groups: Groups,
     /// Wall-clock time.
     pub clock: Clock,
     /// Random numbers.
     pub random: Random,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// True from the moment when the broker stops.
+    pub draining: watch::Receiver<bool>,
+    /// The write path. Another one after each registration.
+    pub(crate) writer: CurrentWriter,
+    pub(crate) producer_ids: ProducerIds,
+    /// Bytes of frames other than Produce that are being received or handled.
+    pub(crate) other_frames: Arc<Semaphore>,
+}
+
+impl Context {
+    /// The write path of the present registration.
+    pub fn writer(&self) -> Writer {
+        self.writer.get()
+    }
+
+    /// Waits until the broker stops.
+    pub async fn until_draining(&self) {
+        let mut draining = self.draining.clone();
+        // An error means that the broker is gone.
+        let _ = draining.wait_for(|draining| *draining).await;
+    }
+}
+
+/// The write path of the present registration; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentWriter(Arc<RwLock<Writer>>);
+
+impl CurrentWriter {
+    pub fn new(writer: Writer) -> Self {
+        Self(Arc::new(RwLock::new(writer)))
+    }
+
+    pub fn get(&self) -> Writer {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn replace(&self, writer: Writer) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = writer;
+    }
 }
 
 /// Who sent a request.

@@ -6,6 +6,29 @@
 //! where it can. The few requests that Kafka answers by closing the connection return
 //! [`Closes`].
 
+pub mod api_versions;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub(crate) mod fetch;
+pub mod find_coordinator;
+pub mod heartbeat;
+pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_commit;
+pub mod offset_fetch;
+pub mod offset_for_leader_epoch;
+pub(crate) mod produce;
+pub mod sync_group;
+mod text;
+
+#[cfg(test)]
+mod group_tests;
+
 /// The connection must be closed without an answer; the text says why, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closes(pub &'static str);

@@ -73,5 +73,5 @@ pub use message::{
 };
 pub use options::GroupOptions;
 pub use placement::coordinator_of;
-pub use service::{Groups, LivingBrokers};
+pub use service::{Groups, ServingBrokers};
 pub use state::{Group, State};

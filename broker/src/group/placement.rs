@@ -2,17 +2,14 @@
 //!
 //! Every broker can serve every group: what outlives a coordinator is in the control plane. The
 //! choice only has to be the same wherever it is made, and to move few groups when a broker comes
-//! or goes: the living broker with the highest hash of (group, broker), rendezvous hashing. Brokers
-//! that drain are passed over, unless no other is left.
+//! or goes: the broker with the highest hash of (group, broker), rendezvous hashing.
 
 use ottla_control_api::BrokerInfo;
 use ottla_model::{BrokerId, GroupId};
 
 /// The broker of `brokers` that coordinates `group`; `None` when there is none at all.
 pub fn coordinator_of<'a>(group: &GroupId, brokers: &'a [BrokerInfo]) -> Option<&'a BrokerInfo> {
-    let weight = |broker: &&BrokerInfo| (weight(group, broker.author.broker), broker.author);
-    let staying = brokers.iter().filter(|broker| !broker.draining).max_by_key(weight);
-    staying.or_else(|| brokers.iter().max_by_key(weight))
+    brokers.iter().max_by_key(|broker| (weight(group, broker.author.broker), broker.author))
 }
 
 /// FNV-1a over the group's id and the broker's, with a final mix: neighbouring broker ids have to
@@ -73,12 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_broker_keeps_its_groups_only_when_it_is_alone() {
-        let mut brokers = vec![broker(1), broker(2)];
-        brokers[0].draining = true;
-        assert!((0..100).all(|group| choose(group, &brokers) == BrokerId(2)));
-        brokers.truncate(1);
-        assert_eq!(choose(0, &brokers), BrokerId(1));
+    fn without_brokers_there_is_no_coordinator() {
         assert!(coordinator_of(&GroupId::from("g"), &[]).is_none());
     }
 }

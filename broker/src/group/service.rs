@@ -24,15 +24,16 @@ use super::task::{Envelope, GroupTask};
 use super::writes::{GroupWriter, offsets_bytes};
 use crate::registration::AuthorSource;
 
-/// Gives the living brokers as this one sees them now.
-pub type LivingBrokers = Arc<dyn Fn() -> Vec<BrokerInfo> + Send + std::marker::Sync>;
+/// Gives the brokers that clients may be sent to, as this broker sees them now: those that live and
+/// do not drain.
+pub type ServingBrokers = Arc<dyn Fn() -> Vec<BrokerInfo> + Send + std::marker::Sync>;
 
 /// The group coordinator of one broker; cheap to clone. See the module's essay.
 #[derive(Clone)]
 pub struct Groups {
     control: Arc<dyn ControlPlane>,
     author: AuthorSource,
-    brokers: LivingBrokers,
+    brokers: ServingBrokers,
     random: Random,
     options: GroupOptions,
     registry: Arc<Registry>,
@@ -44,7 +45,7 @@ impl Groups {
     pub fn new(
         control: Arc<dyn ControlPlane>,
         author: AuthorSource,
-        brokers: LivingBrokers,
+        brokers: ServingBrokers,
         random: Random,
         options: GroupOptions,
     ) -> Self {

@@ -17,8 +17,8 @@ impl Random {
     /// # Panics
     /// When the operating system has no randomness to give: nothing can run safely then.
     pub fn system() -> Self {
-        let rng = StdRng::try_from_rng(&mut SysRng)
-            .expect("the operating system gives random bytes");
+        let rng =
+            StdRng::try_from_rng(&mut SysRng).expect("the operating system gives random bytes");
         Self(Arc::new(Mutex::new(rng)))
     }
 

@@ -31,6 +31,7 @@ use ottla_model::{
 };
 
 use crate::limits;
+use crate::records::records;
 
 /// Length of a batch's header in bytes.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -209,7 +210,7 @@ pub enum BatchError {
         /// Bytes after the header.
         bytes: usize,
     },
-    /// Uncompressed records do not fill the batch exactly.
+    /// Uncompressed records do not fill the batch exactly, or their offsets are not 0, 1, 2, …
     #[error("the records do not fill the record batch: record {record} is malformed")]
     Records {
         /// The first that does not fit, from 0; the record count when bytes are left over.
@@ -298,7 +299,7 @@ pub fn parse(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
 /// and the bits that only brokers set. Whether it is transactional is left to the caller.
 ///
 /// Costs one pass over the bytes for the CRC, and for uncompressed batches a hop from record to
-/// record. Nothing is decompressed.
+/// record over their first fields. Nothing is decompressed.
 pub fn verify(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = parse(bytes)?;
     let length = header.length as usize;
@@ -352,37 +353,18 @@ fn check_count_fits(count: i32, capacity: usize, bytes: usize) -> Result<(), Bat
     }
 }
 
-/// Hops from record to record by their length prefixes: `count` of them must end where the bytes
-/// end.
-fn check_records_fill(records: &[u8], count: i32) -> Result<(), BatchError> {
-    check_count_fits(count, records.len(), records.len())?;
-    let mut rest = records;
-    for record in 0..count {
-        rest = skip_record(rest).ok_or(BatchError::Records { record })?;
-    }
-    if rest.is_empty() { Ok(()) } else { Err(BatchError::Records { record: count }) }
-}
-
-/// What follows the first record of `bytes`; `None` when that is not whole or impossibly short.
-fn skip_record(bytes: &[u8]) -> Option<&[u8]> {
-    let (length, prefix) = zigzag_varint(bytes)?;
-    let length = usize::try_from(length).ok()?;
-    if length + 1 < limits::RECORD_BYTES_MIN {
-        return None;
-    }
-    bytes.get(prefix.checked_add(length)?..)
-}
-
-/// A zigzag varint of at most five bytes, and how many it took.
-fn zigzag_varint(bytes: &[u8]) -> Option<(i32, usize)> {
-    let mut raw = 0u32;
-    for (i, byte) in bytes.iter().take(5).enumerate() {
-        raw |= u32::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return Some(((raw >> 1) as i32 ^ -((raw & 1) as i32), i + 1));
+/// Uncompressed records must fill the batch exactly, and count up from offset delta 0: consumers
+/// take offsets from these deltas, and the next batch's offset from the count.
+fn check_records_fill(body: &[u8], count: i32) -> Result<(), BatchError> {
+    check_count_fits(count, body.len(), body.len())?;
+    let mut seen = 0;
+    for record in records(body) {
+        match record {
+            Ok(head) if head.offset_delta == seen && seen < count => seen += 1,
+            _ => return Err(BatchError::Records { record: seen }),
         }
     }
-    None
+    if seen == count { Ok(()) } else { Err(BatchError::Records { record: seen }) }
 }
 
 /// CRC-32C of what follows the header: the part of a batch's checksum that no patch changes.

@@ -37,12 +37,13 @@ pub(super) enum Found {
 impl Reader {
     /// Locates all partitions of a request, in its order.
     pub(super) async fn locate(&self, request: &FetchRequest) -> Vec<Located> {
-        stream::iter(&request.partitions)
+        // By value: over references the compiler cannot prove that the future is `Send`.
+        stream::iter(request.partitions.iter().copied())
             .map(|wanted| async move {
                 let max_bytes = wanted.max_bytes.min(request.max_bytes).max(1) as u64;
-                match self.look(wanted, max_bytes, request.isolation) {
+                match self.look(&wanted, max_bytes, request.isolation) {
                     Some(located) => located,
-                    None => self.ask(wanted, max_bytes, request.isolation).await,
+                    None => self.ask(&wanted, max_bytes, request.isolation).await,
                 }
             })
             .buffered(FETCH_QUESTIONS_MAX)

@@ -1,0 +1,61 @@
+//! DescribeCluster (key 60), versions 0–2.
+//!
+//! Names the brokers, the cluster and a controller. Only the brokers' endpoint type is served: the
+//! controllers have no Kafka listener.
+//!
+//! - v0: KIP-700.
+//! - v1: endpoint type (KIP-919).
+//! - v2: fenced brokers (KIP-1073). A fenced broker is gone here, so none is ever listed.
+//!
+//! Sources: Kafka's `DescribeClusterRequest.json`, `KafkaApis.handleDescribeCluster`.
+
+use kafka_protocol::ResponseError as Kafka;
+use kafka_protocol::messages::describe_cluster_response::{
+    DescribeClusterBroker, DescribeClusterResponse,
+};
+use kafka_protocol::messages::{BrokerId, DescribeClusterRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use super::metadata::controller;
+use crate::context::{ConnectionInfo, Context};
+use crate::placement;
+
+/// Kafka's number for "brokers".
+const ENDPOINTS_BROKERS: i8 = 1;
+
+/// Kafka's "every operation that exists on a cluster": Create, Alter, Describe, ClusterAction,
+/// DescribeConfigs, AlterConfigs, IdempotentWrite, CreateTokens and DescribeTokens, as bits. Without an
+/// authorizer everyone may do everything.
+const CLUSTER_OPERATIONS: i32 =
+    (1 << 5) | (1 << 7) | (1 << 8) | (1 << 9) | (1 << 10) | (1 << 11) | (1 << 12);
+
+/// Answers a request.
+pub async fn handle(
+    context: &Context,
+    _connection: &ConnectionInfo,
+    version: i16,
+    request: DescribeClusterRequest,
+) -> DescribeClusterResponse {
+    if version >= 1 && request.endpoint_type != ENDPOINTS_BROKERS {
+        return DescribeClusterResponse::default()
+            .with_error_code(Kafka::UnsupportedEndpointType.code())
+            .with_error_message(Some(StrBytes::from_static_str(
+                "only the brokers' endpoints can be described",
+            )));
+    }
+    let brokers = placement::serving(context.view.brokers());
+    let operations =
+        if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
+    let one = |broker: &ottla_control_api::BrokerInfo| {
+        DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(broker.author.broker.0))
+            .with_host(StrBytes::from(broker.host.clone()))
+            .with_port(i32::from(broker.port))
+            .with_rack((!broker.az.0.is_empty()).then(|| StrBytes::from(broker.az.0.clone())))
+    };
+    DescribeClusterResponse::default()
+        .with_cluster_id(StrBytes::from(context.cluster.to_string()))
+        .with_controller_id(BrokerId(controller(&brokers, context)))
+        .with_brokers(brokers.iter().map(one).collect())
+        .with_cluster_authorized_operations(operations)
+}

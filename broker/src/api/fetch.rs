@@ -1,0 +1,178 @@
+//! Fetch (key 1), versions 4–18.
+//!
+//! Reads whole record batches from the asked offsets on, and waits for more as long as the client
+//! allows. Every fetch is a full one: no fetch session is ever begun (session id 0 in every
+//! answer), and one that names a session is told that it is gone. The answer names topics as the request
+//! did. High watermark, last stable offset and log start are in every partition's answer whose
+//! partition is known, also when it has no records.
+//!
+//! - v4: isolation level (KIP-98). v5: log start offset (KIP-107).
+//! - v7: fetch sessions (KIP-227). v9: leader epoch (KIP-320). v10: zstd (KIP-110).
+//! - v11: rack and preferred replica (KIP-392): none is preferred, the leader is in the client's zone.
+//! - v12: flexible versions, last fetched epoch (KIP-595), which only truncation would need.
+//! - v13: topics by id (KIP-516). v14: tiered storage errors. v15: replica state (KIP-903).
+//! - v16: leader hints (KIP-951), never sent. v17, v18: for replicas (KIP-853, KIP-1166).
+//!
+//! Sources: Kafka's `FetchRequest.json`, `KafkaApis.handleFetchRequest`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError as Kafka;
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_request::FetchPartition as Wanted;
+use ottla_control_api::PartitionBounds;
+use ottla_control_api::view::TopicInfo;
+use ottla_model::Offset;
+use ottla_storage::read::{FetchPartition, FetchRequest as Read, FetchedPartition, Isolation};
+use ottla_wire::fetch_response::{
+    FetchResponse, FetchTopic, FetchedPartition as PartitionResponse,
+};
+
+use super::Closes;
+use crate::context::{ConnectionInfo, Context};
+use crate::errors::{self, NamedBy};
+use crate::{limits, topics};
+
+/// The first version that names topics by id.
+const BY_ID_FROM: i16 = 13;
+
+/// The session epoch of a fetch that wants no session, or ends one.
+const NO_SESSION_EPOCH: i32 = -1;
+
+/// Answers a request.
+pub(crate) async fn handle(
+    context: &Context,
+    _connection: &ConnectionInfo,
+    version: i16,
+    request: FetchRequest,
+) -> Result<FetchResponse, Closes> {
+    if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
+        return Err(Closes("a Fetch claims to come from a replica; there are none"));
+    }
+    if request.session_id != 0 && request.session_epoch != NO_SESSION_EPOCH {
+        let error_code = Kafka::FetchSessionIdNotFound.code();
+        return Ok(FetchResponse { error_code, topics: Vec::new() });
+    }
+    let named_by = if version >= BY_ID_FROM { NamedBy::Id } else { NamedBy::Name };
+    let plan = Plan::of(context, named_by, &request);
+    let mut fetched = read(context, &request, &plan).await.into_iter();
+    let topics = plan.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.into_iter().map(|(index, checked)| {
+            let fetched = checked.and_then(|()| fetched.next().ok_or(Kafka::UnknownServerError));
+            partition_response(index, fetched, named_by)
+        });
+        FetchTopic { name: topic.name, id: topic.id, partitions: partitions.collect() }
+    });
+    Ok(FetchResponse { error_code: 0, topics: topics.collect() })
+}
+
+/// A request with its partitions found, in its own order.
+struct Plan {
+    topics: Vec<PlannedTopic>,
+    reads: Vec<FetchPartition>,
+    has_errors: bool,
+}
+
+struct PlannedTopic {
+    name: Bytes,
+    id: u128,
+    /// `Ok`: the next read is its own.
+    partitions: Vec<(i32, Result<(), Kafka>)>,
+}
+
+impl Plan {
+    fn of(context: &Context, named_by: NamedBy, request: &FetchRequest) -> Self {
+        let mut plan = Self { topics: Vec::new(), reads: Vec::new(), has_errors: false };
+        for wanted in &request.topics {
+            let topic = match named_by {
+                NamedBy::Id => topics::by_id(&context.view, wanted.topic_id),
+                NamedBy::Name => topics::by_name(&context.view, &wanted.topic),
+            };
+            let mut partitions = Vec::with_capacity(wanted.partitions.len());
+            for partition in &wanted.partitions {
+                let read = topic.clone().and_then(|topic| to_read(&topic, partition));
+                plan.has_errors |= read.is_err();
+                partitions.push((partition.partition, read.map(|read| plan.reads.push(read))));
+            }
+            plan.topics.push(PlannedTopic {
+                name: wanted.topic.0.clone().into_bytes(),
+                id: wanted.topic_id.as_u128(),
+                partitions,
+            });
+        }
+        plan
+    }
+}
+
+fn to_read(topic: &Arc<TopicInfo>, wanted: &Wanted) -> Result<FetchPartition, Kafka> {
+    let partition = topics::partition(topic, wanted.partition)?;
+    errors::leader_epoch(wanted.current_leader_epoch)?;
+    Ok(FetchPartition {
+        partition,
+        offset: Offset(wanted.fetch_offset),
+        max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+    })
+}
+
+async fn read(context: &Context, request: &FetchRequest, plan: &Plan) -> Vec<FetchedPartition> {
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(limits::FETCH_BYTES_MAX);
+    let read = Read {
+        // An error is told at once.
+        max_wait: match plan.has_errors || plan.reads.is_empty() {
+            true => Duration::ZERO,
+            false => Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+        },
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        max_bytes,
+        isolation: if request.isolation_level == 1 {
+            Isolation::Committed
+        } else {
+            Isolation::Uncommitted
+        },
+        partitions: plan.reads.clone(),
+    };
+    let at_once = Read { max_wait: Duration::ZERO, ..read.clone() };
+    tokio::select! {
+        biased;
+        fetched = context.reader.fetch(read) => return fetched,
+        () = context.until_draining() => {}
+    }
+    // The broker stops: what is there now, instead of an answer that never comes.
+    context.reader.fetch(at_once).await
+}
+
+fn partition_response(
+    index: i32,
+    fetched: Result<FetchedPartition, Kafka>,
+    named_by: NamedBy,
+) -> PartitionResponse {
+    let unknown = |error: Kafka| PartitionResponse {
+        index,
+        error_code: error.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        records: Vec::new(),
+    };
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
+        Err(error) => return unknown(error),
+    };
+    let error = fetched.error.as_ref().map(|error| errors::read(error, named_by));
+    if let Some(error) = error
+        && fetched.bounds == PartitionBounds::default()
+        && error != Kafka::OffsetOutOfRange
+    {
+        return unknown(error);
+    }
+    PartitionResponse {
+        index,
+        error_code: error.map_or(0, |error| error.code()),
+        high_watermark: fetched.bounds.high_watermark.0,
+        last_stable_offset: fetched.bounds.last_stable.0,
+        log_start_offset: fetched.bounds.log_start.0,
+        records: fetched.records.pieces,
+    }
+}

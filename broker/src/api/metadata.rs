@@ -1,0 +1,170 @@
+//! Metadata (key 3), versions 0–13.
+//!
+//! Names the brokers, and for each partition the broker this client should use (see
+//! [`crate::placement`]). Every existing topic has a leader: LEADER_NOT_AVAILABLE, which some clients
+//! answer with a storm, is never sent. A topic that does not exist is created when the broker and
+//! the request allow it, and the answer waits until it exists.
+//!
+//! - v1: all topics by null instead of an empty list; controller id, rack, internal flag.
+//! - v2: cluster id. v3: throttle time.
+//! - v4: the request says whether topics may be created.
+//! - v5: offline replicas. v7: leader epoch (KIP-320).
+//! - v8: authorized operations (KIP-430): never computed, as no authorizer exists.
+//! - v9: flexible versions. v10: topic ids (KIP-516). v11: cluster operations went to
+//!   DescribeCluster. v12: topics by id.
+//! - v13: an error for the whole request (KIP-1102), never sent.
+//!
+//! Sources: Kafka's `MetadataRequest.json`, `KafkaApis.handleTopicMetadataRequest`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError as Kafka;
+use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, TopicName as WireName};
+use kafka_protocol::protocol::StrBytes;
+use ottla_control_api::BrokerInfo;
+use ottla_control_api::view::TopicInfo;
+use ottla_model::{Az, LEADER_EPOCH, PartitionId, PartitionIndex, TopicName};
+use uuid::Uuid;
+
+use crate::context::{ConnectionInfo, Context};
+use crate::{errors, limits, placement, topics};
+
+/// Answers a request.
+pub async fn handle(
+    context: &Context,
+    connection: &ConnectionInfo,
+    version: i16,
+    request: MetadataRequest,
+) -> MetadataResponse {
+    let may_create =
+        context.options.auto_create_topics && (version < 4 || request.allow_auto_topic_creation);
+    let wants_all = match &request.topics {
+        None => true,
+        Some(topics) => version == 0 && topics.is_empty(),
+    };
+    let found: Vec<Found> = if wants_all {
+        context.view.topics().into_iter().map(Found::Topic).collect()
+    } else {
+        find(context, request.topics.unwrap_or_default(), may_create).await
+    };
+
+    // After the topics: one that was just created must not miss the broker that serves it.
+    let brokers = placement::serving(context.view.brokers());
+    let az = placement::client_az(&connection.client_id, &brokers, &context.options.az);
+    let topics = found.into_iter().map(|found| topic_response(found, version, &az, &brokers));
+    MetadataResponse::default()
+        .with_topics(topics.collect())
+        .with_brokers(brokers.iter().map(broker_response).collect())
+        .with_cluster_id(Some(StrBytes::from(context.cluster.to_string())))
+        .with_controller_id(BrokerId(controller(&brokers, context)))
+}
+
+/// What a request's topic turned out to be.
+enum Found {
+    Topic(Arc<TopicInfo>),
+    Missing { name: Option<WireName>, id: Uuid, error: Kafka },
+}
+
+async fn find(
+    context: &Context,
+    wanted: Vec<MetadataRequestTopic>,
+    may_create: bool,
+) -> Vec<Found> {
+    let mut found = Vec::with_capacity(wanted.len().min(limits::TOPICS_PER_REQUEST_MAX));
+    let mut seen = BTreeSet::new();
+    for topic in wanted {
+        // Kafka answers a name that is asked twice once.
+        if seen.insert((topic.name.clone(), topic.topic_id)) {
+            found.push(find_one(context, topic, may_create).await);
+        }
+    }
+    found
+}
+
+async fn find_one(context: &Context, wanted: MetadataRequestTopic, may_create: bool) -> Found {
+    let MetadataRequestTopic { name, topic_id: id, .. } = wanted;
+    let missing = |name, error| Found::Missing { name, id, error };
+    let Some(name) = name else {
+        return match topics::by_id(&context.view, id) {
+            Ok(topic) => Found::Topic(topic),
+            Err(error) => missing(None, error),
+        };
+    };
+    let checked = match TopicName::new(&name) {
+        Ok(checked) => checked,
+        Err(error) => return missing(Some(name), errors::name(&error).kafka),
+    };
+    if let Some(topic) = context.view.topic_by_name(&checked) {
+        return Found::Topic(topic);
+    }
+    if !may_create {
+        return missing(Some(name), Kafka::UnknownTopicOrPartition);
+    }
+    match topics::create_automatically(context, checked).await {
+        Ok(topic) => Found::Topic(topic),
+        Err(error) => missing(Some(name), error.kafka),
+    }
+}
+
+fn topic_response(
+    found: Found,
+    version: i16,
+    az: &Az,
+    brokers: &[BrokerInfo],
+) -> MetadataResponseTopic {
+    match found {
+        Found::Topic(topic) => MetadataResponseTopic::default()
+            .with_name(Some(WireName(StrBytes::from(topic.name.as_str().to_owned()))))
+            .with_topic_id(Uuid::from_u128(topic.id.0))
+            .with_partitions(
+                (0..topic.partitions)
+                    .map(|index| partition_response(&topic, index, az, brokers))
+                    .collect(),
+            ),
+        Found::Missing { name, id, error } => {
+            // Only version 12 and later have room for "no name".
+            let name = if version >= 12 { name } else { Some(name.unwrap_or_default()) };
+            MetadataResponseTopic::default()
+                .with_error_code(error.code())
+                .with_name(name)
+                .with_topic_id(id)
+        }
+    }
+}
+
+fn partition_response(
+    topic: &TopicInfo,
+    index: i32,
+    az: &Az,
+    brokers: &[BrokerInfo],
+) -> MetadataResponsePartition {
+    let partition = PartitionId { topic: topic.id, index: PartitionIndex(index) };
+    let replicas = placement::replicas(partition, az, topic.replication_factor, brokers);
+    let nodes: Vec<BrokerId> = replicas.iter().map(|id| BrokerId(id.0)).collect();
+    MetadataResponsePartition::default()
+        .with_partition_index(index)
+        .with_leader_id(nodes.first().copied().unwrap_or(BrokerId(-1)))
+        .with_leader_epoch(LEADER_EPOCH.0)
+        .with_isr_nodes(nodes.clone())
+        .with_replica_nodes(nodes)
+}
+
+fn broker_response(broker: &BrokerInfo) -> MetadataResponseBroker {
+    MetadataResponseBroker::default()
+        .with_node_id(BrokerId(broker.author.broker.0))
+        .with_host(StrBytes::from(broker.host.clone()))
+        .with_port(i32::from(broker.port))
+        .with_rack((!broker.az.0.is_empty()).then(|| StrBytes::from(broker.az.0.clone())))
+}
+
+/// The broker shown as controller: admin requests go there, and any broker can take them. The
+/// lowest id, so that every broker says the same.
+pub(super) fn controller(brokers: &[BrokerInfo], context: &Context) -> i32 {
+    let ids = brokers.iter().map(|broker| broker.author.broker);
+    ids.min().unwrap_or(context.options.node_id).0
+}

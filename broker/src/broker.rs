@@ -1,0 +1,353 @@
+//! A broker's life: start, serve, drain.
+//!
+//! # Start
+//!
+//! The port is taken first, so that a port in use is told before anything else happens, and so
+//! that the registration can name it. Then the broker registers and waits until its view includes
+//! that registration: from there on no answer can say "no such topic" or "no committed offset"
+//! about something that exists. Only then does it listen.
+//!
+//! # Tasks
+//!
+//! Four, all owned by [`Broker`]: the view's, the writer's, the session's, the listener's (which
+//! owns the connections'). They stop in the order listener, session, writer, view.
+//!
+//! # Drain
+//!
+//! The broker leaves the metadata that clients see, stops accepting and reading, flushes its buffer,
+//! answers what is in flight, and leaves. Each step is bounded; the whole takes seconds.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ottla_control_api::{ControlPlane, Registration};
+use ottla_env::net::Bound;
+use ottla_env::{Clock, Random};
+use ottla_format::command::RegisterBroker;
+use ottla_model::{ClusterId, ProcessNonce};
+use ottla_object_io::Store;
+use ottla_storage::cache::Cache;
+use ottla_storage::read::Reader;
+use ottla_storage::view::{View, ViewEnded, ViewTask};
+use ottla_storage::write::{WriteOptions, WriteParts, Writer, WriterTask};
+use ottla_telemetry::Metrics;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::context::{Context, CurrentWriter};
+use crate::group::{GroupOptions, Groups};
+use crate::listener;
+use crate::options::BrokerOptions;
+use crate::producer_ids::ProducerIds;
+use crate::registration::{self, AuthorSource, RegisterError};
+use crate::{limits, placement};
+
+/// What a broker works with.
+pub struct Parts {
+    /// The control plane.
+    pub control: Arc<dyn ControlPlane>,
+    /// Where objects are.
+    pub store: Arc<dyn Store>,
+    /// Pieces of objects in memory.
+    pub cache: Arc<Cache>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// How the write path behaves.
+    pub write: WriteOptions,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Random numbers.
+    pub random: Random,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} for Kafka clients: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// It could not register.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// It registered with the control plane of another cluster.
+    #[error("the control plane runs cluster {theirs}, not {ours}")]
+    Cluster {
+        /// The one it was started for.
+        ours: ClusterId,
+        /// The one it found.
+        theirs: ClusterId,
+    },
+    /// The control plane stopped before the broker had caught up.
+    #[error(transparent)]
+    View(#[from] ViewEnded),
+}
+
+/// Why a running broker cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerEnd {
+    /// It cannot hold a registration any more.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
+
+/// A running broker. Dropping it ends its tasks at once; [`Broker::drain`] is the orderly way.
+pub struct Broker {
+    context: Arc<Context>,
+    local_address: SocketAddr,
+    draining: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+    session: SessionTask,
+    view: ViewTask,
+}
+
+/// The task that holds the registration, and with it the writer.
+struct SessionTask {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    end: watch::Receiver<Option<BrokerEnd>>,
+}
+
+impl Broker {
+    /// Starts a broker. Returns when clients can connect.
+    pub async fn start(options: BrokerOptions, parts: Parts) -> Result<Self, StartError> {
+        let address = options.listen;
+        let listen_error = |error| StartError::Listen { address, error };
+        let bound = Bound::new(address).map_err(listen_error)?;
+        let local_address = bound.local_addr().map_err(listen_error)?;
+
+        let (view, view_task) = View::start(&*parts.control);
+        let request = register_request(&options, &parts.random, local_address);
+        let nonce = request.nonce;
+        let registration = registration::register(&*parts.control, &parts.random, &request).await?;
+        if registration.cluster != parts.cluster {
+            let (ours, theirs) = (parts.cluster, registration.cluster);
+            return Err(StartError::Cluster { ours, theirs });
+        }
+        view.reached(registration.applied).await?;
+
+        let (author_sender, author) = watch::channel(registration.author);
+        let write_parts = write_parts(&parts, &registration, nonce);
+        let (writer, writer_task) = Writer::start(write_parts.clone(), parts.write.clone());
+        let writer = CurrentWriter::new(writer);
+        let (draining, drains) = watch::channel(false);
+        let context = Arc::new(context(options, &parts, view, author, writer.clone(), drains));
+
+        let session = Session {
+            request,
+            registration,
+            author: author_sender,
+            writer,
+            write_parts,
+            write_options: parts.write,
+        };
+        let session = session.start(writer_task);
+        let listening = bound.listen().map_err(listen_error)?;
+        let listener = tokio::spawn(listener::serve(listening, context.clone()));
+        tracing::info!(address = %local_address, "serving Kafka clients");
+        Ok(Self { context, local_address, draining, listener, session, view: view_task })
+    }
+
+    /// The address it listens on.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// Waits until the broker cannot go on by itself. The process should then drain and end.
+    pub async fn ended(&self) -> BrokerEnd {
+        let mut end = self.session.end.clone();
+        loop {
+            if let Some(end) = &*end.borrow_and_update() {
+                return end.clone();
+            }
+            if end.changed().await.is_err() {
+                // The session's task only ends without a reason when it is told to.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Stops in order; see the module. Takes seconds, at most [`limits::DRAIN_MAX`] and a little.
+    pub async fn drain(self) {
+        let context = &self.context;
+        let author = context.author.author();
+        // Clients look for another broker before this one stops answering.
+        match timeout(limits::LEAVE_MAX, context.control.drain_broker(author)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "could not leave the metadata"),
+            Err(_) => tracing::debug!("could not leave the metadata in time"),
+        }
+        self.draining.send_replace(true);
+        let writer = context.writer();
+        let answer_all = async {
+            tokio::join!(writer.drain(), context.groups.stop());
+        };
+        if timeout(limits::DRAIN_MAX, answer_all).await.is_err() {
+            tracing::warn!("stopping with undecided batches; producers are told so");
+        }
+        if let Err(error) = self.listener.await {
+            tracing::error!(%error, "the listener's task failed");
+        }
+        self.session.stop().await;
+        let author = context.author.author();
+        if timeout(limits::LEAVE_MAX, context.control.leave(author)).await.is_err() {
+            tracing::debug!("could not tell the control plane that this broker leaves");
+        }
+        self.view.stop().await;
+    }
+}
+
+fn register_request(
+    options: &BrokerOptions,
+    random: &Random,
+    local_address: SocketAddr,
+) -> RegisterBroker {
+    let (host, port) = &options.advertise;
+    RegisterBroker {
+        broker: options.node_id,
+        nonce: ProcessNonce(random.u64()),
+        az: options.az.clone(),
+        host: host.clone(),
+        port: if *port == 0 { local_address.port() } else { *port },
+    }
+}
+
+fn write_parts(parts: &Parts, registration: &Registration, nonce: ProcessNonce) -> WriteParts {
+    WriteParts {
+        cluster: parts.cluster,
+        author: registration.author,
+        nonce,
+        store: parts.store.clone(),
+        control: parts.control.clone(),
+        written: parts.cache.clone(),
+        random: parts.random.clone(),
+        metrics: parts.metrics.clone(),
+    }
+}
+
+fn context(
+    options: BrokerOptions,
+    parts: &Parts,
+    view: Arc<View>,
+    author: watch::Receiver<ottla_model::BrokerAuthor>,
+    writer: CurrentWriter,
+    draining: watch::Receiver<bool>,
+) -> Context {
+    let author = AuthorSource::new(author);
+    let reader = Reader::new(
+        view.clone(),
+        parts.cache.clone(),
+        parts.store.clone(),
+        parts.control.clone(),
+        parts.cluster,
+        parts.metrics.clone(),
+    );
+    let seen = view.clone();
+    let groups = Groups::new(
+        parts.control.clone(),
+        author.clone(),
+        Arc::new(move || placement::serving(seen.brokers())),
+        parts.random.clone(),
+        GroupOptions {
+            initial_rebalance_delay: options.group_initial_rebalance_delay,
+            ..GroupOptions::default()
+        },
+    );
+    Context {
+        cluster: parts.cluster,
+        options,
+        author,
+        control: parts.control.clone(),
+        view,
+        reader,
+        groups,
+        clock: parts.clock.clone(),
+        random: parts.random.clone(),
+        metrics: parts.metrics.clone(),
+        draining,
+        writer,
+        producer_ids: ProducerIds::default(),
+        other_frames: Arc::new(Semaphore::new(limits::OTHER_FRAMES_BYTES_MAX)),
+    }
+}
+
+/// What the session's task works with.
+struct Session {
+    request: RegisterBroker,
+    registration: Registration,
+    author: watch::Sender<ottla_model::BrokerAuthor>,
+    writer: CurrentWriter,
+    write_parts: WriteParts,
+    write_options: WriteOptions,
+}
+
+impl Session {
+    fn start(self, writer_task: WriterTask) -> SessionTask {
+        let (stop, stopped) = oneshot::channel();
+        let (end_sender, end) = watch::channel(None);
+        let task = tokio::spawn(self.run(writer_task, stopped, end_sender));
+        SessionTask { stop, task, end }
+    }
+
+    /// Holds the registration; takes a new one, with a new writer, whenever it was fenced.
+    async fn run(
+        mut self,
+        mut writer_task: WriterTask,
+        mut stopped: oneshot::Receiver<()>,
+        end: watch::Sender<Option<BrokerEnd>>,
+    ) {
+        let control = self.write_parts.control.clone();
+        let random = self.write_parts.random.clone();
+        loop {
+            let writer = self.writer.get();
+            let fenced_at_commit = async {
+                if !writer.fenced().await {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                _ = &mut stopped => break,
+                () = registration::hold_session(&control, &self.registration, fenced_at_commit) => {}
+            }
+            tracing::warn!(author = ?self.registration.author, "fenced; registering again");
+            let again = registration::register(&*control, &random, &self.request);
+            let registered = tokio::select! {
+                _ = &mut stopped => break,
+                registered = again => registered,
+            };
+            match registered {
+                Ok(registration) => self.registration = registration,
+                Err(error) => {
+                    end.send_replace(Some(error.into()));
+                    break;
+                }
+            }
+            self.write_parts.author = self.registration.author;
+            let parts = self.write_parts.clone();
+            let (fresh, fresh_task) = Writer::start(parts, self.write_options.clone());
+            self.author.send_replace(self.registration.author);
+            self.writer.replace(fresh);
+            // Nothing of it can be stored any more: what it still holds is answered as it ends.
+            std::mem::replace(&mut writer_task, fresh_task).stop().await;
+        }
+        writer_task.stop().await;
+    }
+}
+
+impl SessionTask {
+    async fn stop(self) {
+        // An error means that it has ended already.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the session's task failed");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Every bound of this crate, with its reason. Those of groups are in [`crate::group::limits`].
+
+use std::time::Duration;
+
+// ---- Connections -------------------------------------------------------------------------------
+
+/// Open client connections. Each costs a task and a read-ahead, about 30 KiB.
+pub const CONNECTIONS_MAX: usize = 50_000;
+
+/// Open connections from one address: a client that leaks them cannot take all.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_000;
+
+/// A connection without a request for this long is closed: Kafka's `connections.max.idle.ms`.
+pub const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// The longest pause between two bytes of one frame. A frame holds memory while it is received.
+pub const FRAME_STALL_MAX: Duration = Duration::from_secs(10);
+
+/// The longest pause between two bytes of an answer that the client takes. A consumer may process
+/// what it has for its whole `max.poll.interval.ms` (default five minutes) before it reads on.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(360);
+
+/// Requests of one connection that were taken and not answered; reading pauses at this number.
+/// Kafka's own clients keep five under way, librdkafka more when its idempotence is off.
+pub const IN_FLIGHT_MAX: usize = 64;
+
+/// Waiting Fetches of one connection. A client has one; more would only multiply answers in memory.
+pub const FETCHES_IN_FLIGHT_MAX: u32 = 4;
+
+/// Longest frame of any request but Produce. The largest in use are a group leader's assignments.
+pub const OTHER_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of all requests but Produce that are being received or handled. They never wait for
+/// Produce's budget, so that groups and metadata go on while the store is away.
+pub const OTHER_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Frames up to this length take no share of [`OTHER_FRAMES_BYTES_MAX`]: they are part of the
+/// connection's read-ahead.
+pub const SMALL_FRAME_BYTES: usize = ottla_wire::limits::READ_AHEAD_BYTES;
+
+/// How many connections may wait in the kernel is its own matter; after an accept that failed
+/// (no file descriptors), the next try waits this long.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+// ---- Requests ----------------------------------------------------------------------------------
+
+/// Topics (or partitions, where those are named) of one request that are answered; Kafka's
+/// `max.request.partition.size.limit`.
+pub const TOPICS_PER_REQUEST_MAX: usize = 2_000;
+
+/// The most record bytes of one Fetch answer, whatever the client allows: Kafka's
+/// `fetch.max.bytes` of brokers.
+pub const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
+
+/// Partitions of one ListOffsets that are looked up at the same time. Each look-up is a question to
+/// the leader, and by timestamp also a read of a block.
+pub const LOOKUPS_AT_ONCE: usize = 16;
+
+/// Partitions of one new topic, or one grown topic.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;
+
+/// How long a request waits for the view to show what it just changed, or a call to succeed, when
+/// the client gave no time of its own.
+pub const CHANGE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The longest time that a client may ask a change to be waited for.
+pub const CHANGE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// First pause after a call to the control plane that may be repeated.
+pub const CALL_PAUSE_FIRST: Duration = Duration::from_millis(20);
+
+/// Longest pause between such calls.
+pub const CALL_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Producer ids taken from the control plane at once: one command per thousand new producers.
+pub const PRODUCER_ID_BLOCK: u32 = 1_000;
+
+// ---- Life of the broker ------------------------------------------------------------------------
+
+/// A session is renewed this many times within its length: two losses are survived.
+pub const RENEWALS_PER_SESSION: u32 = 3;
+
+/// How long a broker that stops waits for what is in flight, buffers and answers alike.
+pub const DRAIN_MAX: Duration = Duration::from_secs(12);
+
+/// How long it then waits for the control plane to note that it left.
+pub const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// Log lines of one kind that strangers can cause, per [`STRANGER_LINES_PERIOD`].
+pub const STRANGER_LINES_MAX: u32 = 10;
+
+/// See [`STRANGER_LINES_MAX`].
+pub const STRANGER_LINES_PERIOD: Duration = Duration::from_secs(10);
+
+const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX);
+const _: () = assert!(SMALL_FRAME_BYTES < OTHER_FRAME_BYTES_MAX);
