@@ -213,15 +213,40 @@ pub const FETCH_BYTES_MAX: usize = 55 << 20;
 /// not walk it from its start: 100 bytes each.
 pub const PLACES_MAX: usize = 16_384;
 
-/// Catch-up reads run ahead by this much of a partition.
-pub const READ_AHEAD_BYTES: u64 = 4 << 20;
+/// Blocks from the store that one fetch takes. Small extents of many objects may need a block for
+/// a few records each: beyond this the answer is cut, and the next fetch goes on.
+pub const FETCH_BLOCKS_MAX: usize = 32;
+
+/// Blocks from the store that all fetches of recent data hold while they work.
+pub const HELD_TAIL_BLOCKS_MAX: usize = 128;
+
+/// Blocks from the store that all fetches of older data hold while they work.
+pub const HELD_CATCH_UP_BLOCKS_MAX: usize = 64;
+
+/// An answer whose bytes are less than one part in this many of the blocks that they lie in is
+/// copied: a slow client must not keep megabytes in memory for a few records.
+pub const PINNED_SHARE_MIN: u64 = 4;
+
+/// A fetch of older data reads ahead by this much of each partition.
+pub const READ_AHEAD_BYTES: u64 = 3 << 20;
+
+/// Blocks that one read-ahead brings, over all partitions.
+pub const READ_AHEAD_BLOCKS_MAX: usize = 4;
 
 /// Extents that a look-up by timestamp reads. One, unless headers claim timestamps that no record
 /// has.
 pub const TIMESTAMP_EXTENTS_MAX: usize = 16;
 
 /// Read-aheads that run at the same time; further ones are left out.
-pub const READ_AHEADS_MAX: usize = 16;
+pub const READ_AHEADS_MAX: usize = 4;
 
 const _: () = assert!(RECENT_EXTENTS_PER_PARTITION <= RECENT_EXTENTS_MAX);
 const _: () = assert!(CATCH_UP_READS_MAX < TAIL_READS_MAX);
+const _: () = assert!(READ_AHEAD_BYTES < READ_AHEAD_BLOCKS_MAX as u64 * BLOCK_BYTES);
+const _: () = assert!(FETCH_BLOCKS_MAX <= HELD_CATCH_UP_BLOCKS_MAX);
+const _: () = assert!(HELD_CATCH_UP_BLOCKS_MAX <= HELD_TAIL_BLOCKS_MAX);
+const _: () = assert!(
+    READ_AHEADS_MAX * READ_AHEAD_BLOCKS_MAX * (BLOCK_BYTES as usize)
+        <= CACHE_BYTES_DEFAULT / 100 * CACHE_CATCH_UP_PERCENT,
+    "what is read ahead is still there when it is asked for"
+);

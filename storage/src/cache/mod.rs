@@ -14,7 +14,7 @@
 //!
 //! # What an entry costs
 //!
-//! Its bytes and a fixed overhead. A written object is kept as the pieces it was received in;
+//! Its bytes and a fixed overhead. A written object ([`WrittenObjects`] is how it gets here) is kept as the pieces it was received in;
 //! pieces so small that they would keep a larger buffer in memory are joined first. Blocks that
 //! came in one read share its buffer: they entered together and leave together, so a compartment
 //! exceeds its budget by less than one read.
@@ -45,6 +45,7 @@ use ottla_telemetry::Metrics;
 use crate::limits::{
     BLOCK_BYTES, CACHE_BYTES_DEFAULT, CACHE_CATCH_UP_PERCENT, CACHE_ENTRY_OVERHEAD_BYTES,
 };
+use crate::write::WrittenObjects;
 pub(crate) use fifo::Fifo;
 
 /// Which compartment a block belongs to, and whose budget its read uses.
@@ -136,17 +137,6 @@ impl Cache {
         Self::new(CACHE_BYTES_DEFAULT, metrics)
     }
 
-    /// Takes over an object that this broker has written: its pieces with their positions, in
-    /// order, as they were uploaded. Record batches do not cross pieces.
-    pub fn insert_written(&self, name: ObjectName, size: u64, chunks: Vec<(u64, Bytes)>) {
-        let object = Arc::new(WrittenObject::new(size, chunks));
-        let bytes = object.bytes_held() + CACHE_ENTRY_OVERHEAD_BYTES;
-        let mut compartments = self.lock();
-        compartments.written.push(name, object, bytes);
-        compartments.shrink_tail();
-        self.report(&compartments);
-    }
-
     /// An object that this broker wrote and still holds.
     pub fn written(&self, name: &ObjectName) -> Option<Arc<WrittenObject>> {
         self.lock().written.get(name).cloned()
@@ -156,6 +146,14 @@ impl Cache {
     pub fn block(&self, key: &BlockKey) -> Option<Arc<Block>> {
         let compartments = self.lock();
         compartments.tail.get(key).or_else(|| compartments.catch_up.get(key)).cloned()
+    }
+
+    /// Whether a block can be read without the store. Does not count as a use.
+    pub fn holds(&self, key: &BlockKey) -> bool {
+        let compartments = self.lock();
+        compartments.written.get(&key.object).is_some()
+            || compartments.tail.get(key).is_some()
+            || compartments.catch_up.get(key).is_some()
     }
 
     /// Bytes held, overhead included.
@@ -198,5 +196,16 @@ impl Cache {
 
     fn lock(&self) -> MutexGuard<'_, Compartments> {
         self.compartments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WrittenObjects for Cache {
+    fn insert_written(&self, name: &ObjectName, _size: u64, chunks: Vec<Bytes>) {
+        let object = Arc::new(WrittenObject::new(chunks));
+        let bytes = object.size() as usize + CACHE_ENTRY_OVERHEAD_BYTES;
+        let mut compartments = self.lock();
+        compartments.written.push(*name, object, bytes);
+        compartments.shrink_tail();
+        self.report(&compartments);
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use ottla_control_api::view::ObjectRef;
 use ottla_env::Random;
-use ottla_model::{ClusterId, ObjectId};
+use ottla_model::{ClusterId, ObjectId, ObjectName};
 use ottla_object_io::faults::{FaultRates, FaultStore, Latency, ReadFault};
 use ottla_object_io::{Payload, ReadCause, Store, keys, memory};
 use ottla_telemetry::Metrics;
@@ -13,6 +13,7 @@ use ottla_telemetry::Metrics;
 use super::{BlockKey, Blocks, Cache, Heat};
 use crate::limits::{BLOCK_BYTES, CACHE_ENTRY_OVERHEAD_BYTES, CATCH_UP_READS_MAX};
 use crate::test_control::object_name;
+use crate::write::WrittenObjects as _;
 
 const CLUSTER: ClusterId = ClusterId(5);
 const MIB: usize = 1 << 20;
@@ -49,8 +50,10 @@ impl World {
     }
 }
 
-fn written(seq: u64, bytes: usize) -> (ottla_model::ObjectName, u64, Vec<(u64, Bytes)>) {
-    (object_name(seq), bytes as u64, vec![(0, Bytes::from(vec![1; bytes]))])
+fn write(cache: &Cache, seq: u64, bytes: usize) -> ObjectName {
+    let name = object_name(seq);
+    cache.insert_written(&name, bytes as u64, vec![Bytes::from(vec![1; bytes])]);
+    name
 }
 
 #[tokio::test]
@@ -121,8 +124,7 @@ async fn a_read_that_nobody_waits_for_ends_and_is_begun_again() {
 async fn the_cache_stays_within_its_bytes() {
     let world = World::new(20 * MIB);
     for seq in 0..50 {
-        let (name, size, chunks) = written(seq, MIB);
-        world.cache.insert_written(name, size, chunks);
+        write(&world.cache, seq, MIB);
         let object = world.object(seq, 2 * BLOCK_BYTES).await;
         world.read(&object, 0..2, Heat::Tail).await;
         world.read(&object, 0..2, Heat::CatchUp).await;
@@ -134,8 +136,7 @@ async fn the_cache_stays_within_its_bytes() {
 #[tokio::test]
 async fn a_long_catch_up_leaves_the_tail_alone() {
     let world = World::new(20 * MIB);
-    let (name, size, chunks) = written(1_000, 4 * MIB);
-    world.cache.insert_written(name, size, chunks);
+    let name = write(&world.cache, 1_000, 4 * MIB);
     let hot = world.object(1_001, BLOCK_BYTES).await;
     world.read(&hot, 0..1, Heat::Tail).await;
     for seq in 0..40 {

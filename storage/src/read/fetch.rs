@@ -1,5 +1,6 @@
 //! Fetches: the long poll, and one pass of locate, plan, read, assemble, spend, patch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_control_api::view::Extent;
@@ -14,8 +15,8 @@ use super::part::Part;
 use super::patch::patch;
 use super::plan::{Brought, Offer, allot, spend};
 use super::{FetchPartition, FetchRequest, FetchedPartition, ReadError, Reader, Records};
-use crate::cache::Heat;
-use crate::limits::{FETCH_BYTES_MAX, READ_AHEAD_BYTES};
+use crate::cache::{BlockKey, Heat};
+use crate::limits::{FETCH_BLOCKS_MAX, FETCH_BYTES_MAX, READ_AHEAD_BLOCKS_MAX, READ_AHEAD_BYTES};
 
 /// A first batch that is larger than what was read for it is completed in at most this many
 /// further reads: one for its header, one for its body.
@@ -76,6 +77,9 @@ impl Reader {
         for (part, bytes) in parts.iter_mut().zip(allot(&offers, request.max_bytes as u64)) {
             part.take_up_to(bytes);
         }
+        let (tail, catch_up) = self.limit_blocks(&mut parts);
+        let _held_catch_up = self.gather.hold(catch_up, Heat::CatchUp).await;
+        let _held_tail = self.gather.hold(tail, Heat::Tail).await;
         let mut gathered = self.gather_all(&parts).await;
 
         let mut brought = Vec::new();
@@ -94,9 +98,30 @@ impl Reader {
             .into_iter()
             .zip(located)
             .zip(sent)
-            .map(|((part, located), sent)| self.finish(part, located, sent))
+            .map(|((part, located), sent)| self.finish(part, located, sent, &gathered))
             .collect();
         (answer, cut)
+    }
+
+    /// Cuts the parts so that at most [`FETCH_BLOCKS_MAX`] blocks come from the store, but always
+    /// those of the first extent; says how many tail and catch-up blocks that are.
+    fn limit_blocks(&self, parts: &mut [Part]) -> (usize, usize) {
+        let mut blocks: BTreeMap<BlockKey, Heat> = BTreeMap::new();
+        for part in parts {
+            let mut at = 0;
+            while let Some(wanted) = part.wanted_of(at) {
+                let more: Vec<BlockKey> =
+                    self.gather.missing(&wanted).filter(|key| !blocks.contains_key(key)).collect();
+                if !blocks.is_empty() && blocks.len() + more.len() > FETCH_BLOCKS_MAX {
+                    part.drop_from(at);
+                    break;
+                }
+                blocks.extend(more.into_iter().map(|key| (key, part.heat)));
+                at += 1;
+            }
+        }
+        let tail = blocks.values().filter(|heat| **heat == Heat::Tail).count();
+        (tail, blocks.len() - tail)
     }
 
     /// Reads everything that the parts take, tail and catch-up side by side.
@@ -220,9 +245,17 @@ impl Reader {
         Ok(moved.then_some(page.extents))
     }
 
-    fn finish(&self, part: Part, located: Located, sent: usize) -> FetchedPartition {
+    fn finish(
+        &self,
+        part: Part,
+        located: Located,
+        sent: usize,
+        gathered: &Gathered,
+    ) -> FetchedPartition {
         let bounds = located.bounds;
-        let records = match patch(part.batches.iter().take(sent).map(|(_, batch)| batch)) {
+        let copy = part.pins_too_much(sent, gathered);
+        let batches = part.batches.iter().take(sent).map(|(_, batch)| batch);
+        let records = match patch(batches, copy) {
             Ok(records) => records,
             Err(error) => {
                 return FetchedPartition {
@@ -244,10 +277,16 @@ impl Reader {
 
     /// Reads ahead for parts that go through older data.
     fn read_ahead(&self, parts: &[Part]) {
+        let mut blocks = 0;
         let ahead: Vec<Wanted> = parts
             .iter()
             .filter(|part| part.heat == Heat::CatchUp && part.error.is_none())
             .flat_map(|part| part.ranges(part.allotted..part.allotted + READ_AHEAD_BYTES))
+            .filter(|wanted| self.gather.missing(wanted).next().is_some())
+            .take_while(|(_, range)| {
+                blocks += BlockKey::covering(range).count();
+                blocks <= READ_AHEAD_BLOCKS_MAX
+            })
             .collect();
         if !ahead.is_empty() {
             self.ahead.start(&self.gather, ahead);

@@ -12,10 +12,13 @@ use ottla_format::object::{OBJECT_HEADER_BYTES, ObjectHeader};
 use ottla_model::{ClusterId, ObjectName};
 use ottla_object_io::{ReadCause, Store, StoreError, keys};
 use ottla_telemetry::Metrics;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::plan::{ObjectBlocks, blocks_of};
 use crate::cache::{Block, BlockKey, Blocks, Fifo, Heat, WrittenObject};
-use crate::limits::{BLOCK_BYTES, CHECKED_OBJECTS_MAX};
+use crate::limits::{
+    BLOCK_BYTES, CHECKED_OBJECTS_MAX, HELD_CATCH_UP_BLOCKS_MAX, HELD_TAIL_BLOCKS_MAX,
+};
 
 /// Reads ranges of objects.
 pub(super) struct Gather {
@@ -25,6 +28,9 @@ pub(super) struct Gather {
     metrics: Arc<Metrics>,
     /// Objects whose header was seen to be that of the extent's object.
     known: Mutex<Fifo<ObjectName, ()>>,
+    /// Blocks from the store that fetches may hold while they work.
+    held_tail: Semaphore,
+    held_catch_up: Semaphore,
 }
 
 /// A range of an object that is wanted.
@@ -49,7 +55,15 @@ impl Gather {
         cluster: ClusterId,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { blocks, store, cluster, metrics, known: Mutex::new(Fifo::new()) }
+        Self {
+            blocks,
+            store,
+            cluster,
+            metrics,
+            known: Mutex::new(Fifo::new()),
+            held_tail: Semaphore::new(HELD_TAIL_BLOCKS_MAX),
+            held_catch_up: Semaphore::new(HELD_CATCH_UP_BLOCKS_MAX),
+        }
     }
 
     /// Reads all ranges, adding to what was gathered before.
@@ -65,7 +79,7 @@ impl Gather {
             let name = plan.object.name;
             let ranges = || wanted.iter().filter(|(o, _)| o.name == name).map(|(_, range)| range);
             match self.blocks.cache().written(&name) {
-                Some(written) if ranges().all(|range| written.holds(range)) => {
+                Some(written) if ranges().all(|range| range.end <= written.size()) => {
                     self.metrics.fetch.cache_hits.inc();
                     gathered.0.entry(name).or_default().written = Some(written);
                 }
@@ -135,6 +149,28 @@ impl Gather {
         Ok(())
     }
 
+    /// The blocks of a range that only the store has.
+    pub(super) fn missing(&self, (object, range): &Wanted) -> impl Iterator<Item = BlockKey> {
+        let object = object.name;
+        BlockKey::covering(range)
+            .map(move |block| BlockKey { object, block })
+            .filter(|key| !self.blocks.cache().holds(key))
+    }
+
+    /// Waits until `blocks` more blocks may be held for fetches. Whoever needs both kinds asks for
+    /// catch-up first, so that nobody who waits for it keeps the tail from going on.
+    pub(super) async fn hold(&self, blocks: usize, heat: Heat) -> Option<SemaphorePermit<'_>> {
+        let (held, max) = match heat {
+            Heat::Tail => (&self.held_tail, HELD_TAIL_BLOCKS_MAX),
+            Heat::CatchUp => (&self.held_catch_up, HELD_CATCH_UP_BLOCKS_MAX),
+        };
+        if blocks == 0 {
+            return None;
+        }
+        // The semaphores are never closed.
+        held.acquire_many(blocks.min(max) as u32).await.ok()
+    }
+
     /// Drops a damaged range from the cache, so that the next read asks the store.
     pub(super) fn forget(&self, object: &ObjectRef, range: &Range<u64>) {
         for block in BlockKey::covering(range) {
@@ -191,8 +227,13 @@ impl ObjectBytes {
     /// Whether all bytes of a range were found right before. What this broker wrote, it has
     /// checked when it was received.
     pub(super) fn is_checked(&self, range: &Range<u64>) -> bool {
-        self.written.as_ref().is_some_and(|written| written.holds(range))
+        self.is_written(range)
             || self.each_part(range, |block, part| block.is_checked(&part)).into_iter().all(|c| c)
+    }
+
+    /// Whether a range comes out of an object as it was written.
+    pub(super) fn is_written(&self, range: &Range<u64>) -> bool {
+        self.written.as_ref().is_some_and(|written| range.end <= written.size())
     }
 
     /// Notes that a range was found right.

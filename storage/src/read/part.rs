@@ -1,5 +1,6 @@
 //! One partition of a fetch on its way: what is read for it, and what came of it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use super::assemble::{Source, Stop, StoredBatch, batches};
 use super::gather::{Gathered, Wanted};
 use super::plan::Offer;
 use super::{FetchPartition, ReadError};
-use crate::cache::Heat;
+use crate::cache::{BlockKey, Heat};
+use crate::limits::{BLOCK_BYTES, PINNED_SHARE_MIN};
 
 /// One partition of a fetch on its way.
 pub(super) struct Part {
@@ -75,6 +77,39 @@ impl Part {
                 (Arc::clone(&source.extent.object), source.place.position..*until)
             })
             .filter(|(_, range)| !range.is_empty())
+    }
+
+    /// What is read of one source; `None` from the first that nothing is read of.
+    pub(super) fn wanted_of(&self, at: usize) -> Option<Wanted> {
+        let (source, until) = self.sources.get(at)?;
+        let range = source.place.position..*until;
+        (!range.is_empty()).then(|| (Arc::clone(&source.extent.object), range))
+    }
+
+    /// Reads nothing of a source and of those after it.
+    pub(super) fn drop_from(&mut self, at: usize) {
+        for (source, until) in self.sources.iter_mut().skip(at) {
+            *until = source.place.position;
+        }
+    }
+
+    /// Whether the first `sent` batches would keep blocks in memory that are much larger than they.
+    pub(super) fn pins_too_much(&self, sent: usize, gathered: &Gathered) -> bool {
+        let mut blocks = BTreeSet::new();
+        let mut bytes = 0;
+        for (at, batch) in self.batches.iter().take(sent) {
+            let Some((source, _)) = self.sources.get(*at) else { continue };
+            let object = &source.extent.object;
+            let range = batch.end_position - batch.bytes.len() as u64..batch.end_position;
+            if gathered.object(object).is_some_and(|gathered| gathered.is_written(&range)) {
+                continue;
+            }
+            bytes += batch.bytes.len() as u64;
+            let size = object.size.min(BLOCK_BYTES);
+            blocks.extend(BlockKey::covering(&range).map(|block| (object.name, block, size)));
+        }
+        let pinned: u64 = blocks.iter().map(|(_, _, size)| size).sum();
+        bytes.saturating_mul(PINNED_SHARE_MIN) < pinned
     }
 
     /// A range of the sources' bytes, counted over all of them.

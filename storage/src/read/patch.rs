@@ -15,9 +15,11 @@ enum Piece {
     Stored(Bytes),
 }
 
-/// Patches batches for an answer. All headers share one buffer, and so do small batches, whole.
+/// Patches batches for an answer. All headers share one buffer, and so do small batches, whole;
+/// with `copy` all batches do.
 pub(super) fn patch<'a>(
     batches: impl IntoIterator<Item = &'a StoredBatch>,
+    copy: bool,
 ) -> Result<Records, ReadError> {
     let mut scratch = BytesMut::new();
     let mut layout: Vec<Piece> = Vec::new();
@@ -29,7 +31,7 @@ pub(super) fn patch<'a>(
         length += batch.bytes.len();
         scratch.extend_from_slice(&header);
         let mut copied = header.len();
-        let small = batch.bytes.len() < COPY_BATCH_BYTES_MAX;
+        let small = copy || batch.bytes.len() < COPY_BATCH_BYTES_MAX;
         if small {
             scratch.extend_from_slice(&records);
             copied += records.len();

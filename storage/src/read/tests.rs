@@ -23,6 +23,7 @@ use crate::cache::Cache;
 use crate::limits::BLOCK_BYTES;
 use crate::test_control::{FakeControl, object_name, topic};
 use crate::view::{View, ViewTask};
+use crate::write::WrittenObjects as _;
 
 const CLUSTER: ClusterId = ClusterId(5);
 
@@ -265,11 +266,8 @@ async fn large_batches_are_not_copied() {
     let batch = sized(10, 100_000);
     let extent = world.append(0, 0, std::slice::from_ref(&batch)).await;
     let held = Bytes::from(batch.to_vec());
-    world.cache.insert_written(
-        extent.object.name,
-        extent.object.size,
-        vec![(extent.position.0, held.clone())],
-    );
+    let header = Bytes::from(vec![0; extent.position.0 as usize]);
+    world.cache.insert_written(&extent.object.name, extent.object.size, vec![header, held.clone()]);
     let fetched = world.fetch(&[(0, 0)]).await;
     let pieces = &fetched[0].records.pieces;
     assert_eq!(pieces.len(), 2);
@@ -352,6 +350,22 @@ async fn a_large_extent_is_taken_in_parts_without_walking_it_again() {
     }
     let read: u64 = world.store.reads().iter().map(|(_, range)| range.end - range.start).sum();
     assert!(read <= 40 * 100_000 + 1_000, "{read}");
+}
+
+#[tokio::test]
+async fn small_extents_of_many_objects_are_read_within_bounds_and_copied() {
+    let world = World::new().await;
+    let filler = vec![sized(1, 900_000); 2];
+    let mut all = Vec::new();
+    for offset in 0..40 {
+        let extents = world.object(&[(offset, &[sized(1, 4_000)]), (0, &filler)]).await;
+        all.push(Arc::clone(&extents[0]));
+    }
+    world.publish(0, bounds(0, 40), all).await;
+    let fetched = world.fetch(&[(0, 0)]).await;
+    assert_eq!(bases(&fetched[0]), (0..32).collect::<Vec<_>>());
+    assert_eq!(fetched[0].records.pieces.len(), 1, "no block is kept for 4 KB of it");
+    assert_eq!(bases(&world.fetch(&[(0, 32)]).await[0]), (32..40).collect::<Vec<_>>());
 }
 
 #[tokio::test]
