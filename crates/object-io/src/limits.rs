@@ -20,8 +20,8 @@ pub const READ_PAUSE_FIRST: Duration = Duration::from_millis(50);
 /// No pause between tries is longer.
 pub const READ_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// One try of a read, or of a small request without a body, takes no longer. Three times the slowest first byte that a
-/// healthy store shows, and well inside a Kafka client's request time-out of 30 s.
+/// One try of a read, or of a small request without a body, takes no longer. Far above the slowest
+/// answer of a healthy store, and well inside a Kafka client's request time-out of 30 s.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One try of a write takes no longer at the store's client. Callers give up much earlier; this

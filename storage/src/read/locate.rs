@@ -85,6 +85,7 @@ impl Reader {
             let found = Found::Error(ReadError::UnknownPartition);
             return Located { bounds: PartitionBounds::default(), found };
         };
+        self.view.learn(wanted.partition, bounds);
         let end = isolation.end(&bounds);
         let found = if wanted.offset < bounds.log_start || wanted.offset > bounds.high_watermark {
             Found::Error(ReadError::OffsetOutOfRange)

@@ -13,6 +13,12 @@
 //! A commit to one of them wakes it; commits to others do not touch it. A wake-up between looking
 //! and waiting is kept, so none is lost.
 //!
+//! # Never backward
+//!
+//! Clients must not see a high watermark, last stable offset or log start go back. The leader's
+//! answer to a question may be ahead of the watch, so it is noted here ([`View::learn`]), and older
+//! events do not undo it.
+//!
 //! # Reset
 //!
 //! A reader that fell behind gets the whole state instead of what it missed. Waiters stay
@@ -119,6 +125,12 @@ impl View {
     /// A partition's offsets; `None` when it does not exist (yet).
     pub fn bounds(&self, partition: PartitionId) -> Option<PartitionBounds> {
         self.partitions.bounds(partition)
+    }
+
+    /// Takes over offsets that the leader answered: the watch may be behind them. Wakes nobody; the
+    /// watch will. A partition that the view does not have is left out.
+    pub fn learn(&self, partition: PartitionId, bounds: PartitionBounds) {
+        self.partitions.learn(partition, bounds);
     }
 
     /// Recent extents of a partition from the one that holds `from` on, up to the one that reaches

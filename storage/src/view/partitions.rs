@@ -33,6 +33,14 @@ impl Partition {
         }
     }
 
+    /// Moves the offsets forward to `newer`, each by itself, and never back.
+    fn advance(&mut self, newer: PartitionBounds) {
+        let PartitionBounds { log_start, high_watermark, last_stable } = &mut self.bounds;
+        *log_start = newer.log_start.max(*log_start);
+        *high_watermark = newer.high_watermark.max(*high_watermark);
+        *last_stable = newer.last_stable.max(*last_stable);
+    }
+
     /// Forgets extents that lie below the log start.
     fn trim(&mut self) {
         let start = self.bounds.log_start;
@@ -61,6 +69,12 @@ impl Partitions {
 
     pub(super) fn bounds(&self, partition: PartitionId) -> Option<PartitionBounds> {
         self.shard(partition).get(&partition).map(|p| p.bounds)
+    }
+
+    pub(super) fn learn(&self, partition: PartitionId, bounds: PartitionBounds) {
+        if let Some(known) = self.shard(partition).get_mut(&partition) {
+            known.advance(bounds);
+        }
     }
 
     pub(super) fn recent(
@@ -118,7 +132,7 @@ impl Partitions {
     ) {
         let mut shard = self.shard(partition);
         let known = shard.entry(partition).or_default();
-        known.bounds = bounds;
+        known.advance(bounds);
         for extent in extents {
             let follows =
                 known.recent.back().is_none_or(|last| last.last_offset < extent.base_offset);
@@ -177,7 +191,7 @@ impl Partitions {
             });
         }
         for (partition, bounds) in all {
-            self.shard(*partition).entry(*partition).or_default().bounds = *bounds;
+            self.shard(*partition).entry(*partition).or_default().advance(*bounds);
         }
     }
 

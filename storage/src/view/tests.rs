@@ -152,6 +152,20 @@ async fn a_reset_wakes_everybody_and_forgets_recent_extents() {
 }
 
 #[tokio::test]
+async fn offsets_never_go_back_behind_what_the_leader_answered() {
+    let mut world = World::new().await;
+    world.changes(vec![grown(0, 0, 8)]).await;
+    world.view.learn(partition(0), bounds(2, 10));
+    world.view.learn(partition(99), bounds(2, 10));
+    assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));
+    world.changes(vec![grown(0, 8, 9)]).await;
+    assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));
+    assert_eq!(world.view.bounds(partition(99)), None);
+    world.changes(vec![grown(0, 9, 12)]).await;
+    assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 12)));
+}
+
+#[tokio::test]
 async fn a_wait_ends_with_the_topic() {
     let mut world = World::new().await;
     let wait = world.view.wait_on([partition(0)]);

@@ -15,6 +15,10 @@ use crate::StoreError;
 pub(super) fn classify(path: &Path, error: &Error) -> StoreError {
     let (key, reason) = (path.to_string(), describe(error));
     match error {
+        // A bucket that does not exist is a mistake in the settings, not a missing object.
+        Error::NotFound { .. } if reason.contains("NoSuchBucket") => {
+            StoreError::Invalid { key, reason }
+        }
         Error::NotFound { .. } => StoreError::NotFound { key },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
             StoreError::Denied { key, reason }
@@ -115,6 +119,16 @@ mod tests {
         ] {
             assert_eq!(said(&text), kind, "{text}");
         }
+    }
+
+    #[test]
+    fn a_missing_bucket_is_not_a_missing_object() {
+        let missing = |body: &str| {
+            let error = Error::NotFound { path: "k".to_owned(), source: body.to_owned().into() };
+            classify(&Path::from("k"), &error).kind()
+        };
+        assert_eq!(missing("<Code>NoSuchKey</Code>"), StoreErrorKind::NotFound);
+        assert_eq!(missing("<Code>NoSuchBucket</Code>"), StoreErrorKind::Invalid);
     }
 
     #[test]

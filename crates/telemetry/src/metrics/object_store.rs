@@ -8,7 +8,7 @@ group! {
     /// Requests to the object store: what the bill is made of.
     pub struct ObjectStoreMetrics {
         /// Requests by operation (put, get, list, delete), cause (wal, tail, catch_up, timestamp,
-        /// inspect, marker, other) and outcome (ok, or the error's kind).
+        /// inspect, marker, other) and outcome (ok, the error's kind, or cancelled: a rival was faster).
         requests: CounterVec<3> = "ottla_objectstore_requests_total",
             labels ["op", "cause", "outcome"];
         /// Time of one request, retries counted apart.
