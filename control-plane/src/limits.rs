@@ -4,6 +4,11 @@
 /// 1 KiB when idle; the design is measured at 100,000, and twice that still fits its memory.
 pub const PARTITIONS_MAX: usize = 200_000;
 
+/// How many deleted topics are remembered, so that a repeated command to create one does not bring
+/// it back. The repetition follows within a request's time-out; no cluster deletes so many topics
+/// in that time.
+pub const DELETED_TOPICS_KEPT_MAX: usize = 1_000;
+
 /// How long a producer's state outlives its last batch, in milliseconds: Kafka's default of
 /// `producer.id.expiration.ms`.
 pub const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
@@ -108,3 +113,7 @@ pub const LOG_ENTRIES_KEPT: u64 = 10_000;
 /// How long opening the checkpoint waits for a tree that was just closed to be let go. sled's
 /// threads need milliseconds; one that panicked may never do it, and then the tree is rebuilt.
 pub const CHECKPOINT_CLOSE_MS_MAX: u64 = 2_000;
+
+/// The longest command, encoded. The largest ones are commits of many objects, at some 40 bytes per
+/// record batch; a quarter of what a frame of the log can hold.
+pub const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -6,9 +6,11 @@
 //! | [`types`] | the type parameters, and the conversions to our own types |
 //! | [`log_store`] | openraft's `RaftLogStorage` over [`crate::raft_log`] |
 //! | [`state_machine`] | its `RaftStateMachine` over [`crate::state`] and [`crate::snapshot`] |
+//! | `command_counters` | a metric |
 //! | [`machine`], [`watchers`] | the state as readers and watchers share it |
 //! | [`network`] | the way to other controllers |
 
+mod command_counters;
 pub mod log_store;
 pub mod machine;
 pub mod network;
@@ -18,6 +20,8 @@ pub mod watchers;
 
 #[cfg(test)]
 mod conformance_tests;
+#[cfg(test)]
+mod failure_tests;
 
 pub use log_store::LogStore;
 pub use machine::Machine;

@@ -6,7 +6,7 @@
 //! its own snapshot, and could not tell that from damage.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -18,6 +18,7 @@ use ottla_model::AppliedIndex;
 use ottla_telemetry::Metrics;
 use tokio::time::Instant;
 
+use super::command_counters::CommandCounters;
 use super::machine::Machine;
 use super::types::{TypeConfig, applied_record, log_id, membership, raft_applied};
 use crate::limits::APPLY_GROUP;
@@ -39,8 +40,9 @@ pub struct StateMachine {
     log: RaftLog,
     snapshots: Snapshots,
     metrics: Arc<Metrics>,
+    commands: CommandCounters,
     /// The newest snapshot; shared with the builder, which replaces it.
-    newest: Arc<std::sync::Mutex<Option<SnapshotInfo>>>,
+    newest: Arc<Mutex<Option<SnapshotInfo>>>,
 }
 
 impl StateMachine {
@@ -52,12 +54,13 @@ impl StateMachine {
         newest: Option<SnapshotInfo>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let newest = Arc::new(std::sync::Mutex::new(newest));
-        Self { machine, log, snapshots, metrics, newest }
+        let newest = Arc::new(Mutex::new(newest));
+        let commands = CommandCounters::new(&metrics);
+        Self { machine, log, snapshots, metrics, commands, newest }
     }
 
     fn current(&self) -> Option<SnapshotInfo> {
-        self.newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Applies a group of entries under one hold of the lock, tells the watchers, then answers.
@@ -82,6 +85,7 @@ impl StateMachine {
                     }
                     Content::Command(command) => {
                         let applied = inner.state.apply(index, &command);
+                        self.commands.count(&command.body);
                         changes.extend(applied.changes);
                         Some(applied.answer)
                     }
@@ -168,7 +172,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let state = blocking(move || from.load(&name).map(|(_, state)| state)).await?;
         self.log.barrier().await?;
         let info = write(&self.snapshots, state.clone(), &record).await?;
-        *self.newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(info);
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
         self.machine.replace(state, record);
         self.machine.lost_checkpoint();
         Ok(())
@@ -189,7 +193,7 @@ pub struct Builder {
     log: RaftLog,
     snapshots: Snapshots,
     metrics: Arc<Metrics>,
-    newest: Arc<std::sync::Mutex<Option<SnapshotInfo>>>,
+    newest: Arc<Mutex<Option<SnapshotInfo>>>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -200,7 +204,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let info = write(&self.snapshots, self.state.clone(), &self.record).await?;
         tracing::info!(snapshot = info.name, bytes = info.length, "wrote a snapshot");
         self.metrics.raft.snapshots.inc();
-        *self.newest.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(info.clone());
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(info.clone());
         shown(&self.snapshots, info)
     }
 }

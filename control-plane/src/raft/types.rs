@@ -19,7 +19,6 @@ use openraft::{EntryPayload, OptionalSend, RaftTypeConfig, TokioRuntime};
 use ottla_format::command::{Answer, Command};
 use ottla_format::raft_entry::{AppliedRecord, Entry, LogId, Membership, Payload};
 use ottla_format::vote::VoteRecord;
-use tokio::sync::oneshot;
 
 use crate::raft_log::{LogEntry, LogIdentity};
 
@@ -90,21 +89,19 @@ impl fmt::Display for Proposal {
     }
 }
 
-/// Where the outcome of a proposal goes. Nobody may be waiting any more; that is fine.
-#[derive(Debug)]
-pub struct Reply<T>(oneshot::Sender<T>);
+/// What is done with the outcome of a proposal. Dropped with it, when Raft drops the proposal.
+pub struct Reply<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Reply<T> {
-    /// A reply and the end it arrives at. The end errs when the proposal was dropped.
-    pub fn pair() -> (Self, oneshot::Receiver<T>) {
-        let (sender, receiver) = oneshot::channel();
-        (Self(sender), receiver)
+    /// Called at most once, from Raft's own task: must not take long.
+    pub fn new(on_outcome: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(on_outcome))
     }
 }
 
 impl<T: Send + 'static> Responder<TypeConfig, T> for Reply<T> {
     fn on_complete(self, result: T) {
-        let _ = self.0.send(result);
+        (self.0)(result);
     }
 }
 

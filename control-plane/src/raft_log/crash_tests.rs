@@ -195,6 +195,26 @@ fn a_flipped_bit_in_the_middle_names_the_file_and_the_byte() {
     assert!(error.contains("add the node under a new id"), "{error}");
 }
 
+#[test]
+fn whole_frames_behind_a_torn_one_do_not_come_back() {
+    let directory = MemoryDirectory::default();
+    let options = LogOptions::default();
+    let reopen =
+        || open(Arc::new(directory.clone()), IDENTITY, options, Default::default()).unwrap();
+    let mut journal = reopen().journal;
+    journal.write(&[Write::Vote(vote(1)), append(1, 0..1)]).unwrap();
+    let first = journal.segments()[0].end as usize;
+    journal.write(&[append(1, 1..3)]).unwrap();
+    // The first of two entries that were written together did not arrive, the second did.
+    directory.edit(&super::segment_name(0), |bytes| bytes[first + 40] ^= 1);
+    let mut opened = reopen();
+    assert_eq!(opened.index.len(), 1);
+    // Takes the place of the first, to the byte.
+    opened.journal.write(&[append(2, 1..2)]).unwrap();
+    let ids: Vec<_> = [0, 1, 2].map(|index| reopen().index.id(index)).into();
+    assert_eq!(ids, [Some(id(1, 0)), Some(id(2, 1)), None]);
+}
+
 async fn start(directory: &MemoryDirectory) -> (RaftLog, super::LogWriter) {
     RaftLog::start(
         Arc::new(directory.clone()),

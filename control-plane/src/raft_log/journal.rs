@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_format::raft_entry::LogId;
-use ottla_format::raft_log::{Frame, LogPosition, SegmentHeader};
+use ottla_format::raft_log::{FRAME_BODY_BYTES_MAX, Frame, LogPosition, SegmentHeader};
 use ottla_format::vote::VoteRecord;
 use tokio::time::Instant;
 
@@ -32,6 +32,9 @@ use super::files::{LogDirectory, LogFile};
 use super::index::LogEntry;
 use super::recovery::{Recovered, SegmentSpan};
 use super::{LogIdentity, VOTE_FILE, VOTE_FILE_NEW, segment_name};
+
+/// Whatever is proposed fits a frame, with its log id.
+const _: () = assert!(crate::limits::COMMAND_BYTES_MAX + 1024 < FRAME_BODY_BYTES_MAX);
 
 /// Something to write.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use ottla_format::raft_entry::LogId;
-use ottla_format::raft_log::{FRAME_BODY_BYTES_MAX, LogPosition};
+use ottla_format::raft_log::LogPosition;
 use ottla_format::vote::VoteRecord;
 use ottla_telemetry::Metrics;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -129,11 +129,6 @@ impl RaftLog {
             book.check()?;
             let mut numbered = Vec::with_capacity(entries.len());
             for entry in entries {
-                if let ottla_format::raft_entry::Payload::Command(bytes) = &entry.entry.payload
-                    && bytes.len() > FRAME_BODY_BYTES_MAX / 2
-                {
-                    return Err(io::Error::other("a command is too long for the log"));
-                }
                 let entry = Arc::new(entry);
                 let serial = book.index.push(entry.clone()).map_err(io::Error::other)?;
                 numbered.push((serial, entry));
@@ -245,18 +240,16 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<Request>,
-        mut stopped: oneshot::Receiver<()>,
-    ) {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, stopped: oneshot::Receiver<()>) {
+        let mut stopped = Some(stopped);
         let mut batch = Vec::with_capacity(LOG_BATCH_REQUESTS);
         loop {
             let closed = match self.next(&mut requests, &mut stopped, &mut batch).await {
                 Wake::Requests => false,
                 Wake::Idle => {
                     let marked = self.blocking(Journal::write_marker).await;
-                    self.publish(&marked.map(|()| Written::default()));
+                    // A failure is remembered; nobody waits for a marker.
+                    let _ = self.publish(marked.map(|()| Written::default()));
                     continue;
                 }
                 Wake::Closed => true,
@@ -264,9 +257,9 @@ impl Writer {
             let (writes, dones): (Vec<_>, Vec<_>) =
                 batch.drain(..).map(|request| (request.write, request.done)).unzip();
             let result = self.blocking(move |journal| journal.write(&writes)).await;
-            self.publish(&result);
+            let result = self.publish(result);
             for done in dones.into_iter().flatten() {
-                done(result.as_ref().map(drop).map_err(copy_error));
+                done(result.as_ref().copied().map_err(copy_error));
             }
             if closed {
                 return;
@@ -278,7 +271,7 @@ impl Writer {
     async fn next(
         &self,
         requests: &mut mpsc::Receiver<Request>,
-        stopped: &mut oneshot::Receiver<()>,
+        stopped: &mut Option<oneshot::Receiver<()>>,
         batch: &mut Vec<Request>,
     ) -> Wake {
         let (committed, failed) = {
@@ -293,11 +286,20 @@ impl Writer {
                 std::future::pending::<()>().await;
             }
         };
+        let told_to_stop = async {
+            match stopped.as_mut() {
+                Some(told) => told.await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
         let received = tokio::select! {
             biased;
-            // A stop, or a handle of the stop that is gone while the log is still in use.
-            Ok(()) = &mut *stopped, if !requests.is_closed() => {
-                requests.close();
+            told = told_to_stop => {
+                // Not told, but nobody is left who could: the log goes on while it has handles.
+                *stopped = None;
+                if told {
+                    requests.close();
+                }
                 requests.recv_many(batch, LOG_BATCH_REQUESTS).await
             }
             received = requests.recv_many(batch, LOG_BATCH_REQUESTS) => received,
@@ -327,47 +329,54 @@ impl Writer {
         result
     }
 
-    fn publish(&self, result: &io::Result<Written>) {
+    /// Tells readers what was written, or everyone from now on why nothing is written any more.
+    fn publish(&self, result: io::Result<Written>) -> io::Result<()> {
+        let written = match result {
+            Ok(written) => written,
+            Err(error) => return Err(self.fail(&error)),
+        };
         let mut book = self.shared.book();
-        match result {
-            Ok(written) => {
-                for placed in &written.placed {
-                    book.index.written(placed.index, placed.serial, placed.position, placed.length);
-                }
-                book.index.shrink_cache();
-                if let Some(journal) = &self.journal
-                    && book.segments != journal.segments()
-                {
-                    book.segments = journal.segments().to_vec();
-                }
-                let bytes: u64 = book.segments.iter().map(|span| span.end - span.start).sum();
-                drop(book);
-                let raft = &self.metrics.raft;
-                raft.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-                if !written.placed.is_empty() {
-                    raft.fsync_seconds.time(written.sync_time);
-                    raft.sync_entries.observe(written.placed.len() as f64);
-                }
-                if written.rolled {
-                    self.shared.segments_filled.send_modify(|filled| *filled += 1);
-                }
-            }
-            Err(error) if book.failed.is_none() => {
-                let message = match error.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!(
-                        "the disk of the Raft log is full ({error}): free space and restart this \
-                         node"
-                    ),
-                    _ => format!(
-                        "writing the Raft log failed ({error}): what reached the disk is unknown \
-                         until it is read again, so this node stops writing; restart it"
-                    ),
-                };
-                tracing::error!("{message}");
-                book.failed = Some((error.kind(), message));
-            }
-            Err(_) => {}
+        for placed in &written.placed {
+            book.index.written(placed.index, placed.serial, placed.position, placed.length);
         }
+        book.index.shrink_cache();
+        if let Some(journal) = &self.journal
+            && book.segments != journal.segments()
+        {
+            book.segments = journal.segments().to_vec();
+        }
+        let bytes: u64 = book.segments.iter().map(|span| span.end - span.start).sum();
+        drop(book);
+        let raft = &self.metrics.raft;
+        raft.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        if !written.placed.is_empty() {
+            raft.fsync_seconds.time(written.sync_time);
+            raft.sync_entries.observe(written.placed.len() as f64);
+        }
+        if written.rolled {
+            self.shared.segments_filled.send_modify(|filled| *filled += 1);
+        }
+        Ok(())
+    }
+
+    /// Remembers the first error, in words for a person, and returns them.
+    fn fail(&self, error: &io::Error) -> io::Error {
+        let mut book = self.shared.book();
+        if let Err(before) = book.check() {
+            return before;
+        }
+        let message = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!(
+                "the disk of the Raft log is full ({error}): free space and restart this node"
+            ),
+            _ => format!(
+                "writing the Raft log failed ({error}): what reached the disk is unknown until it \
+                 is read again, so this node stops writing; restart it"
+            ),
+        };
+        tracing::error!("{message}");
+        book.failed = Some((error.kind(), message.clone()));
+        io::Error::new(error.kind(), message)
     }
 }
 

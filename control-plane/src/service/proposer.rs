@@ -18,12 +18,12 @@ use ottla_format::command::{Answer, Command, CommandBody};
 use ottla_model::AppliedIndex;
 use ottla_telemetry::Metrics;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::replicated_clock::ReplicatedClock;
-use crate::limits::{CALL_DEADLINE, PROPOSALS_WAITING};
+use crate::limits::{CALL_DEADLINE, COMMAND_BYTES_MAX, PROPOSALS_WAITING};
 use crate::raft::{Proposal, Raft, Reply, TypeConfig};
 
 /// A command's place in the log and its answer.
@@ -33,7 +33,8 @@ type Outcome = ClientWriteResult<TypeConfig>;
 
 struct Waiting {
     body: CommandBody,
-    reply: Reply<Outcome>,
+    /// Nobody may be waiting at its other end any more; that is fine.
+    answer: oneshot::Sender<Result<Answered, CallError>>,
 }
 
 /// Hands commands over; cheap to clone.
@@ -63,9 +64,9 @@ impl Proposer {
         body: CommandBody,
     ) -> impl Future<Output = Result<Answered, CallError>> + Send + 'static {
         let began = Instant::now();
-        let (reply, outcome) = Reply::pair();
+        let (answer, answered) = oneshot::channel();
         let handed_over =
-            self.queue.try_send(Waiting { body, reply }).map_err(|error| match error {
+            self.queue.try_send(Waiting { body, answer }).map_err(|error| match error {
                 TrySendError::Full(_) => {
                     CallError::Unavailable("too many calls are waiting".to_owned())
                 }
@@ -74,8 +75,8 @@ impl Proposer {
         let (stopping, metrics) = (self.stopping.clone(), self.metrics.clone());
         async move {
             handed_over?;
-            let outcome = match tokio::time::timeout_at(began + CALL_DEADLINE, outcome).await {
-                Ok(Ok(outcome)) => outcome,
+            let answer = match tokio::time::timeout_at(began + CALL_DEADLINE, answered).await {
+                Ok(Ok(answer)) => answer?,
                 Ok(Err(_)) if *stopping.borrow() => return Err(CallError::ShuttingDown),
                 Ok(Err(_)) => {
                     let why = "this controller stopped while the call was in flight";
@@ -87,12 +88,12 @@ impl Proposer {
                 }
             };
             metrics.raft.proposal_seconds.time(began.elapsed());
-            answered(outcome)
+            Ok(answer)
         }
     }
 }
 
-fn answered(outcome: Outcome) -> Result<Answered, CallError> {
+fn judge(outcome: Outcome) -> Result<Answered, CallError> {
     match outcome {
         Ok(response) => {
             let index = AppliedIndex(response.log_id.index);
@@ -125,9 +126,17 @@ async fn run(
             _ = stopping.wait_for(|stop| *stop) => return,
             next = waiting.recv() => next,
         };
-        let Some(Waiting { body, reply }) = next else { return };
+        let Some(Waiting { body, answer }) = next else { return };
         let time = clock.lock().unwrap_or_else(PoisonError::into_inner).observe(Instant::now());
         let proposal = Proposal::new(Command { time, body });
+        if proposal.encoded_bytes() > COMMAND_BYTES_MAX {
+            let why = format!("a command of {} bytes is too long", proposal.encoded_bytes());
+            let _ = answer.send(Err(CallError::Internal(why)));
+            continue;
+        }
+        let reply = Reply::new(move |outcome| {
+            let _ = answer.send(judge(outcome));
+        });
         if let Err(fatal) = raft.client_write_ff(proposal, Some(reply)).await {
             tracing::error!(%fatal, "this controller has stopped; no more commands are taken");
             return;
