@@ -85,11 +85,14 @@ pub(super) fn batches(
             return (found, failed.map_or(Stop::Cut(batch_end), Stop::Failed));
         };
         let range = position..batch_end;
-        let header = match check(&batch, bytes.is_checked(&range)) {
+        let checked = bytes.is_checked(&range);
+        let header = match check(&batch, checked) {
             Ok(header) => header,
             Err(reason) => return (found, Stop::Damaged(position, reason)),
         };
-        bytes.note_checked(&range);
+        if !checked {
+            bytes.note_checked(&range);
+        }
         position = batch_end;
         let stored = StoredBatch {
             header,
