@@ -332,11 +332,12 @@ impl Session {
             }
             self.write_parts.author = self.registration.author;
             let parts = self.write_parts.clone();
-            let (fresh, fresh_task) = Writer::start(parts, self.write_options.clone());
+            // Nothing more is stored under the old registration: what its writer holds is answered
+            // as it ends, and keeps its successors out of the new one.
+            let (fresh, fresh_task) = writer.succeed(writer_task, parts, &self.write_options).await;
+            writer_task = fresh_task;
             self.author.send_replace(self.registration.author);
             self.writer.replace(fresh);
-            // Nothing of it can be stored any more: what it still holds is answered as it ends.
-            std::mem::replace(&mut writer_task, fresh_task).stop().await;
         }
         writer_task.stop().await;
     }

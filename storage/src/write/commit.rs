@@ -297,6 +297,15 @@ impl Committer {
         Some(Abandoned { seq, entries })
     }
 
+    /// The writer ends: answers everything that is not decided.
+    pub(crate) fn end(&mut self) -> Vec<Decided> {
+        self.epoch = Epoch::Closed;
+        let undecided = self.objects.iter_mut().filter(|object| !object.is_decided());
+        let ended = undecided.map(|object| object.decide_all(AppendOutcome::Undecided)).collect();
+        self.objects.clear();
+        ended
+    }
+
     fn forget_decided(&mut self) {
         while self.objects.front().is_some_and(Object::is_decided) {
             self.objects.pop_front();

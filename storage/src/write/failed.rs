@@ -14,12 +14,17 @@
 //! (its first was answered "undecided"): it ends the failure like one that comes later, and what
 //! follows it is kept.
 //!
+//! **Beyond an epoch.** A fence fails whatever a writer holds, and the writer of the next broker
+//! epoch would meet the successors. So the writers of a process share one table; a writer that ends
+//! notes in it, in order, everything it could not say "stored" of, and everything it turns away.
+//!
 //! **Forgetting.** The client may take its retry to another broker; this one would then wait for a
 //! sequence that never comes. After [`FAILED_PRODUCERS_KEPT`], longer than any client keeps a
 //! batch, nothing from before the failure can arrive any more, and the state machine's own check
 //! is enough. The table is bounded; the oldest entry goes first.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_model::{BatchProducer, PartitionId, ProducerEpoch, ProducerId, Sequence};
 use tokio::time::Instant;
@@ -34,6 +39,16 @@ struct Stream {
     epoch: ProducerEpoch,
 }
 
+/// The table that the writers of a process share. Locked after the intake, never before it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedFailed(Arc<Mutex<FailedProducers>>);
+
+impl SharedFailed {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, FailedProducers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The first failed sequence of each producer that has one.
 #[derive(Debug, Default)]
 pub(crate) struct FailedProducers {
@@ -43,7 +58,8 @@ pub(crate) struct FailedProducers {
 }
 
 impl FailedProducers {
-    /// Notes the batches of an object that was abandoned, in arrival order.
+    /// Notes batches that failed together, in seal and arrival order: the first of each producer
+    /// counts. They come before all that is noted of their producers already.
     pub(crate) fn record(
         &mut self,
         batches: impl Iterator<Item = (PartitionId, BatchProducer)>,
@@ -60,6 +76,20 @@ impl FailedProducers {
         }
         while self.ages.len() > FAILED_PRODUCERS_MAX {
             self.forget_oldest();
+        }
+    }
+
+    /// Notes a batch that was turned away. It comes after all that is noted already.
+    pub(crate) fn turned_away(
+        &mut self,
+        partition: PartitionId,
+        producer: Option<BatchProducer>,
+        now: Instant,
+    ) {
+        let Some(BatchProducer { id, epoch, base_sequence }) = producer else { return };
+        let stream = Stream { partition, producer: id, epoch };
+        if !self.first.contains_key(&stream) {
+            self.record([(partition, BatchProducer { id, epoch, base_sequence })].into_iter(), now);
         }
     }
 
@@ -135,6 +165,19 @@ mod tests {
         assert!(failed.admit(partition(1), Some(producer(7, 0, 15)), now));
         assert!(failed.admit(partition(0), Some(producer(8, 0, 15)), now));
         assert!(failed.admit(partition(0), Some(producer(7, 1, 15)), now), "a newer epoch");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_turned_away_counts_after_what_failed_before() {
+        let (mut failed, now) = (FailedProducers::default(), Instant::now());
+        let p = partition(0);
+        failed.turned_away(p, Some(producer(7, 0, 12)), now);
+        failed.turned_away(p, Some(producer(7, 0, 13)), now);
+        assert!(!failed.admit(p, Some(producer(7, 0, 13)), now));
+        failed.record([(p, producer(7, 0, 10))].into_iter(), now);
+        failed.turned_away(p, Some(producer(7, 0, 11)), now);
+        assert!(!failed.admit(p, Some(producer(7, 0, 12)), now));
+        assert!(failed.admit(p, Some(producer(7, 0, 10)), now));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, AppendOutcome};
 use super::budget::Reservation;
 use super::buffer::{Body, Buffer, ConnectionId, Entry};
-use super::failed::FailedProducers;
+use super::failed::{FailedProducers, SharedFailed};
 use crate::limits::{PIPELINE_FULL, SEAL_BYTES_WORTHWHILE};
 
 /// Batches of one Produce request, all of them validated.
@@ -76,7 +76,7 @@ pub(crate) struct Intake {
     linger: Duration,
     pub gate: Gate,
     pub draining: bool,
-    pub failed: FailedProducers,
+    failed: SharedFailed,
     open: Buffer,
     /// Oldest first. Bounded by the byte budget.
     full: VecDeque<Buffer>,
@@ -99,13 +99,13 @@ pub(crate) struct Appended {
 
 impl Intake {
     /// Empty and open.
-    pub(crate) fn new(size_max: usize, linger: Duration) -> Self {
+    pub(crate) fn new(size_max: usize, linger: Duration, failed: SharedFailed) -> Self {
         Self {
             size_max,
             linger,
             gate: Gate::Open,
             draining: false,
-            failed: FailedProducers::default(),
+            failed,
             open: Buffer::default(),
             full: VecDeque::new(),
             pipelines_full: false,
@@ -124,14 +124,17 @@ impl Intake {
         } = request;
         let reservation = reservation.map(Arc::new);
         let mut appended = Appended::default();
+        let failed = self.failed.clone();
+        let mut failed = failed.lock();
         for (batch, answer) in batches.into_iter().zip(answers) {
+            let AppendBatch { partition, header, bytes, linger } = batch;
+            let producer = header.producer();
             if self.gate != Gate::Open {
+                failed.turned_away(partition, producer, now);
                 appended.refused.push((answer, self.gate.refusal()));
                 continue;
             }
-            let AppendBatch { partition, header, bytes, linger } = batch;
-            let producer = header.producer();
-            if !self.failed.admit(partition, producer, now) {
+            if !failed.admit(partition, producer, now) {
                 appended.refused.push((answer, AppendOutcome::NotStored));
                 continue;
             }
@@ -198,7 +201,7 @@ impl Intake {
     pub(crate) fn take_successors_of_failed(&mut self, now: Instant) -> Vec<Answer> {
         let Self { failed, full, open, .. } = self;
         let entries = full.iter_mut().chain([open]).flat_map(|buffer| &mut buffer.entries);
-        take_not_admitted(failed, entries, now)
+        take_not_admitted(&mut failed.lock(), entries, now)
     }
 
     /// Lets nothing in any more, and takes everything out.

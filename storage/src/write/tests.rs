@@ -43,6 +43,8 @@ impl WrittenObjects for Written {
 }
 
 struct World {
+    parts: WriteParts,
+    options: WriteOptions,
     writer: Writer,
     task: Option<WriterTask>,
     store: Arc<FaultStore>,
@@ -72,8 +74,8 @@ impl World {
             random,
             metrics: metrics.clone(),
         };
-        let (writer, task) = Writer::start(parts, options);
-        Self { writer, task: Some(task), store, control, written, metrics }
+        let (writer, task) = Writer::start(parts.clone(), options.clone());
+        Self { parts, options, writer, task: Some(task), store, control, written, metrics }
     }
 
     /// On a store that does not charge.
@@ -415,6 +417,38 @@ async fn after_a_fence_everything_is_answered_so() {
     assert!(world.writer.fenced().await);
     assert_eq!(world.one(None).await, [AppendOutcome::Fenced]);
     world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_fence_failed_keeps_its_successors_out_of_the_next_epoch() {
+    let mut world = World::patient(|_| {});
+    let in_buffer = world.one(Some(producer(1, 0)));
+    let before = world.one(Some(producer(2, 5)));
+    tokio::time::sleep_until(Instant::now() + ms(250)).await;
+    assert!(is_stored(&in_buffer.await) && is_stored(&before.await));
+
+    let in_object = world.one(Some(producer(1, 1)));
+    world.store.script_write(WriteFault::Slow(ms(400)));
+    tokio::time::sleep_until(Instant::now() + ms(300)).await;
+    let in_buffer = world.one(Some(producer(1, 2)));
+    let stale = world.writer.clone();
+    let task = world.task.take().unwrap();
+    let (writer, task) = stale.succeed(task, world.parts.clone(), &world.options).await;
+    assert_eq!(in_object.await, [AppendOutcome::Undecided]);
+    assert_eq!(in_buffer.await, [AppendOutcome::NotStored]);
+
+    // A connection that still holds the old writer.
+    assert_eq!(world.one(Some(producer(1, 3))).await, [AppendOutcome::NotStored]);
+    assert_eq!(world.one(Some(producer(2, 6))).await, [AppendOutcome::NotStored]);
+    (world.writer, world.task) = (writer, Some(task));
+    let refused = [(1, 2), (1, 3), (2, 7)];
+    for (id, sequence) in refused {
+        let outcome = world.one(Some(producer(id, sequence))).await;
+        assert_eq!(outcome, [AppendOutcome::NotStored], "{id}: {sequence}");
+    }
+    assert_eq!(world.metrics.produce.buffer_bytes.get(), 0);
+    let held = world.writer.budget().reserve(CLIENT, 100).await.unwrap();
+    assert_eq!(stale.budget().used(), held.bytes(), "one budget for both");
 }
 
 #[tokio::test(start_paused = true)]

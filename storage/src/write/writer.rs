@@ -27,6 +27,7 @@ use super::answer::{Answer, AppendOutcome, AppendTicket};
 use super::budget::Budget;
 use super::buffer::Entry;
 use super::commit::{Abandoned, Committer, Decided, Message, MessageId, Progress};
+use super::failed::SharedFailed;
 use super::intake::{AppendRequest, Gate, Intake, take_not_admitted};
 use super::seal::{Decision, Facts, SealOptions, SealReason, Sealer};
 use super::upload::{Observed, Pace, Upload, Uploader, Verified};
@@ -107,8 +108,8 @@ impl std::fmt::Debug for WriteParts {
     }
 }
 
-/// Takes batches in and says what became of them. One writer per broker epoch: a broker that
-/// registered again starts a new one. Cheap to clone.
+/// Takes batches in and says what became of them. One writer per broker epoch: when a broker has
+/// registered again, the old one is [succeeded](Writer::succeed) by another. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Writer(Arc<Shared>);
 
@@ -122,6 +123,7 @@ pub struct WriterTask {
 #[derive(Debug)]
 struct Shared {
     intake: Mutex<Intake>,
+    failed: SharedFailed,
     /// Stores a permit: the task looks at the intake at least once after the last notice.
     notice: Notify,
     budget: Budget,
@@ -144,21 +146,45 @@ enum Life {
 }
 
 impl Writer {
-    /// Starts a writer and its task.
+    /// Starts the first writer of a process, and its task.
     pub fn start(parts: WriteParts, options: WriteOptions) -> (Self, WriterTask) {
+        let budget = Budget::new(options.budget_bytes, &parts.metrics);
+        Self::start_with(parts, &options, budget, SharedFailed::default())
+    }
+
+    /// Ends this writer and starts the one of the next broker epoch, which `parts` name. Both share
+    /// the byte budget, and what failed in the old one keeps its successors out of the new one.
+    /// Batches that reach the old one from now on are turned away.
+    pub async fn succeed(
+        &self,
+        task: WriterTask,
+        parts: WriteParts,
+        options: &WriteOptions,
+    ) -> (Self, WriterTask) {
+        task.stop().await;
+        Self::start_with(parts, options, self.0.budget.clone(), self.0.failed.clone())
+    }
+
+    fn start_with(
+        parts: WriteParts,
+        options: &WriteOptions,
+        budget: Budget,
+        failed: SharedFailed,
+    ) -> (Self, WriterTask) {
         let (life_sender, life) = watch::channel(Life::Running);
         let produce = &parts.metrics.produce;
         let shared = Arc::new(Shared {
-            intake: Mutex::new(Intake::new(options.size_max, options.linger)),
+            intake: Mutex::new(Intake::new(options.size_max, options.linger, failed.clone())),
+            failed,
             notice: Notify::new(),
-            budget: Budget::new(options.budget_bytes, &parts.metrics),
+            budget,
             life,
             bytes: produce.bytes.clone(),
             records: produce.records.clone(),
             buffered: produce.buffer_bytes.clone(),
         });
         let (stop, stopped) = oneshot::channel();
-        let task = Task::new(shared.clone(), parts, &options, life_sender);
+        let task = Task::new(shared.clone(), parts, options, life_sender);
         let ended = tokio::spawn(task.run(stopped));
         (Self(shared), WriterTask { stop, ended })
     }
@@ -334,7 +360,9 @@ impl Task {
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
             }
         }
-        self.end(Gate::Closed);
+        let undecided = self.committer.end();
+        self.end(Gate::Closed, undecided, Instant::now());
+        self.release_uploads().await;
         self.life.send_replace(Life::Ended);
     }
 
@@ -401,6 +429,14 @@ impl Task {
         self.committer.uploaded(seq, verified);
     }
 
+    /// Ends the uploads that are running, and what they count as buffered.
+    async fn release_uploads(&mut self) {
+        self.uploads.shutdown().await;
+        let bytes: usize = self.uploading.values().map(|(_, bytes)| bytes).sum();
+        self.uploading.clear();
+        self.shared.buffered.sub(bytes as i64);
+    }
+
     /// Hands over what can be committed or abandoned, in order.
     fn hand_over(&mut self) {
         if self.paused_until.is_some_and(|until| Instant::now() < until) {
@@ -437,21 +473,22 @@ impl Task {
         } else {
             self.failures = 0;
         }
-        for object in decided {
+        for object in &decided {
             if let Some(verified_at) = object.verified_at {
                 self.counted.commit.time(now.saturating_duration_since(verified_at));
             }
-            self.tell(object);
-        }
-        while let Some(object) = self.committer.take_abandoned() {
-            self.fail(object, now);
         }
         if fenced {
             tracing::warn!("this broker's registration is over; nothing more is written under it");
-            self.end(Gate::Fenced);
+            self.end(Gate::Fenced, decided, now);
             self.life.send_replace(Life::Fenced);
         } else if closed {
-            self.end(Gate::Closed);
+            self.end(Gate::Closed, decided, now);
+        } else {
+            self.tell(decided, now);
+        }
+        while let Some(object) = self.committer.take_abandoned() {
+            self.fail(object, now);
         }
         self.counted.answer.time(now.elapsed());
     }
@@ -462,12 +499,13 @@ impl Task {
         let Abandoned { seq, mut entries } = object;
         let mut successors;
         {
+            // Held to the end: nothing is let in between the note and the walk.
             let mut intake = self.shared.intake();
             let unanswered = entries.iter().filter(|entry| entry.answer.is_some());
             let streams = unanswered.filter_map(|entry| Some((entry.partition, entry.producer?)));
-            intake.failed.record(streams, now);
+            self.shared.failed.lock().record(streams, now);
             let above = self.committer.uncommitted_above(seq);
-            successors = take_not_admitted(&mut intake.failed, above, now);
+            successors = take_not_admitted(&mut self.shared.failed.lock(), above, now);
             successors.extend(intake.take_successors_of_failed(now));
         }
         tracing::warn!(
@@ -481,8 +519,20 @@ impl Task {
         }
     }
 
-    fn tell(&self, object: Decided) {
-        for (mut entry, outcome) in object.outcomes {
+    /// Answers batches, in order. What is not certainly stored is noted as failed before anybody is
+    /// told, so that no successor slips in between.
+    fn tell(&self, decided: Vec<Decided>, now: Instant) {
+        let outcomes = decided.iter().flat_map(|object| &object.outcomes);
+        let lost = outcomes.filter(|(entry, outcome)| {
+            let known = matches!(outcome, AppendOutcome::Stored { .. } | AppendOutcome::Refused(_));
+            !known && entry.answer.is_some()
+        });
+        let streams = lost.filter_map(|(entry, _)| Some((entry.partition, entry.producer?)));
+        let mut streams = streams.peekable();
+        if streams.peek().is_some() {
+            self.shared.failed.lock().record(streams, now);
+        }
+        for (mut entry, outcome) in decided.into_iter().flat_map(|object| object.outcomes) {
             self.settle(&mut entry, outcome);
         }
     }
@@ -502,17 +552,19 @@ impl Task {
         entry.settle(outcome);
     }
 
-    /// Lets nothing in any more and answers what is in buffers: it was never part of a commit.
-    fn end(&mut self, gate: Gate) {
-        let buffers = self.shared.intake().shut(gate);
+    /// Lets nothing in any more and answers, after `decided`, what is in buffers: it was never part
+    /// of a commit.
+    fn end(&mut self, gate: Gate, mut decided: Vec<Decided>, now: Instant) {
         let outcome = match gate {
             Gate::Fenced => AppendOutcome::Fenced,
             Gate::Open | Gate::Closed => AppendOutcome::NotStored,
         };
-        for mut buffer in buffers {
+        for buffer in self.shared.intake().shut(gate) {
             self.shared.buffered.sub(buffer.bytes as i64);
-            buffer.entries.iter_mut().for_each(|entry| self.settle(entry, outcome));
+            let outcomes = buffer.entries.into_iter().map(|entry| (entry, outcome)).collect();
+            decided.push(Decided { verified_at: None, outcomes });
         }
+        self.tell(decided, now);
         self.uploads.abort_all();
     }
 
