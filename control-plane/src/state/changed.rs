@@ -33,6 +33,9 @@ impl State {
         }
         let counters = record(&StateKey::Counters, |out| self.books.counters.put(out));
         write(RecordChange::Put(counters));
+        if !dirty.topics.is_empty() {
+            self.deleted_topics_record().map(RecordChange::Put).into_iter().for_each(&mut *write);
+        }
         dirty.topics.iter().for_each(|topic| self.changed_topic(*topic, write));
         dirty.partitions.iter().for_each(|id| self.changed_partition(*id, write));
         for (partition, producer) in &dirty.producers {

@@ -124,6 +124,7 @@ impl State {
                     .ok_or(inconsistent("an outcome without its broker"))?;
                 broker.outcomes.insert(seq, outcome);
             }
+            StateRecord::DeletedTopics(topics) => self.topics.load_deleted(topics),
             StateRecord::Group(id, metadata) => self.groups.load_metadata(&id, metadata),
             StateRecord::GroupOffset(id, partition, offset) => {
                 self.groups.load_offset(&id, partition, offset);

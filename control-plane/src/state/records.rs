@@ -1,8 +1,8 @@
 //! The state as records, and the digest recomputed from scratch.
 
 use ottla_format::state::{
-    CHUNK_LENGTH, StateKey, StateRecord, put_committed_offset, put_extent_chunk,
-    put_group_metadata, put_object_chunk, put_outcome,
+    CHUNK_LENGTH, StateKey, StateRecord, put_committed_offset, put_deleted_topics,
+    put_extent_chunk, put_group_metadata, put_object_chunk, put_outcome,
 };
 
 use super::State;
@@ -30,6 +30,7 @@ impl State {
             .chain(self.object_records())
             .chain(self.broker_records())
             .chain(self.group_records())
+            .chain(self.deleted_topics_record())
     }
 
     fn topic_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
@@ -53,6 +54,11 @@ impl State {
             })
         });
         topics.chain(headers).chain(extents).chain(producers)
+    }
+
+    pub(super) fn deleted_topics_record(&self) -> Option<RecordBytes> {
+        let deleted = self.topics.deleted()?;
+        Some(record(&StateKey::DeletedTopics, |out| put_deleted_topics(out, deleted)))
     }
 
     fn object_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
@@ -97,6 +103,9 @@ impl State {
         let digest = &mut books.digest;
         for topic in self.topics.iter() {
             digest.add(&StateKey::Topic(topic.info().id), |out| topic.entry().put(out));
+        }
+        if let Some(deleted) = self.topics.deleted() {
+            digest.add(&StateKey::DeletedTopics, |out| put_deleted_topics(out, deleted));
         }
         for (object, entry) in self.objects.iter() {
             digest.add(&StateKey::Objects(object.0), |out| entry.put(out));

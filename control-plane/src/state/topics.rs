@@ -7,7 +7,7 @@ use ottla_control_api::view::{Change, TopicInfo};
 use ottla_format::command::{
     CreatePartitions, CreatePartitionsRefusal, CreateTopic, CreateTopicRefusal,
 };
-use ottla_format::state::{StateKey, TopicEntry};
+use ottla_format::state::{StateKey, TopicEntry, put_deleted_topics};
 use ottla_model::{PartitionId, PartitionIndex, TopicId, TopicName};
 
 use super::books::Books;
@@ -15,7 +15,7 @@ use super::changes::Changes;
 use super::expiry::Expiry;
 use super::objects::Objects;
 use super::partition::Partition;
-use crate::limits::PARTITIONS_MAX;
+use crate::limits::{DELETED_TOPICS_KEPT_MAX, PARTITIONS_MAX};
 
 /// A topic. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -101,6 +101,8 @@ pub struct Topics {
     by_folded_name: OrdMap<String, TopicId>,
     partition_count: usize,
     expiry: Expiry,
+    /// The topics that were deleted last, oldest first. An id never comes back (I-ONE).
+    deleted: Vector<TopicId>,
 }
 
 fn folded(name: &TopicName) -> String {
@@ -169,7 +171,8 @@ impl Topics {
         books: &mut Books,
         changes: &mut Changes,
     ) -> Result<(), CreateTopicRefusal> {
-        if self.by_id.contains_key(&create.id) {
+        // A repeated command. When the topic was deleted since, it stays deleted.
+        if self.by_id.contains_key(&create.id) || self.deleted.contains(&create.id) {
             return Ok(());
         }
         if let Some(topic) =
@@ -268,9 +271,32 @@ impl Topics {
             }
         }
         books.digest.remove(&StateKey::Topic(id), |out| topic.entry().put(out));
+        self.remember_deleted(id, books);
         books.dirty.topic(id);
         changes.push(Change::TopicDeleted(id));
         true
+    }
+
+    fn remember_deleted(&mut self, id: TopicId, books: &mut Books) {
+        if let Some(deleted) = self.deleted() {
+            books.digest.remove(&StateKey::DeletedTopics, |out| put_deleted_topics(out, deleted));
+        }
+        self.deleted.push_back(id);
+        if self.deleted.len() > DELETED_TOPICS_KEPT_MAX {
+            self.deleted.pop_front();
+        }
+        if let Some(deleted) = self.deleted() {
+            books.digest.add(&StateKey::DeletedTopics, |out| put_deleted_topics(out, deleted));
+        }
+    }
+
+    /// The topics that were deleted last, as their record has them; `None` when there is none.
+    pub(super) fn deleted(&self) -> Option<impl ExactSizeIterator<Item = TopicId> + '_> {
+        (!self.deleted.is_empty()).then(|| self.deleted.iter().copied())
+    }
+
+    pub(super) fn load_deleted(&mut self, topics: Vec<TopicId>) {
+        self.deleted = topics.into();
     }
 
     /// Forgets producers whose last use is older than the expiry.

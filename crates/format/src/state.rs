@@ -12,6 +12,7 @@
 //! 08 broker u32 · sequence u64                            outcome
 //! 09 group bytes                                          group metadata
 //! 0a length u32 · group bytes · topic u128 · partition u32   committed offset
+//! 0b                                                      list of (topic u128): deleted ones
 //! ```
 //!
 //! Numbers in keys are big-endian, so that a key's kind and owner are a prefix of it and one range
@@ -43,7 +44,7 @@ pub use key::{StateKey, StateKeyKind};
 pub use object::{ObjectEntry, ObjectStatus};
 pub use partition::{ExtentEntry, PartitionEntry};
 pub use producer::{ProducerEntry, RECENT_BATCHES, RecentBatch};
-pub use record::{StateRecord, put_extent_chunk, put_object_chunk};
+pub use record::{StateRecord, put_deleted_topics, put_extent_chunk, put_object_chunk};
 pub use topic::TopicEntry;
 
 /// How many extents or object slots one chunk holds, in memory and in a record.

@@ -58,6 +58,7 @@ pub(super) struct Model {
     pub(super) topics: BTreeMap<u128, Topic>,
     pub(super) objects: u64,
     producer_ids: i64,
+    pub(super) deleted: BTreeSet<u128>,
     pub(super) forgotten: BTreeSet<u64>,
     pub(super) offsets: BTreeMap<(GroupId, PartitionId), CommittedOffset>,
     pub(super) groups: BTreeMap<GroupId, GroupMetadata>,
@@ -96,18 +97,16 @@ impl Model {
                 Answer::Done
             }
             CommandBody::DrainBroker(_) => Answer::Done,
-            CommandBody::CommitObjects(commit) => Answer::Commits(
-                commit
-                    .objects
-                    .iter()
-                    .map(|object| {
-                        self.decide(commit.author, commit.frontier, object.seq, Some(object))
-                    })
-                    .collect(),
-            ),
+            CommandBody::CommitObjects(commit) => {
+                self.advance(commit.author, commit.frontier);
+                let decide =
+                    |object: &CommitObject| self.decide(commit.author, object.seq, Some(object));
+                Answer::Commits(commit.objects.iter().map(decide).collect())
+            }
             CommandBody::AbandonObject(abandon) => {
                 let AbandonObject { author, frontier, seq } = *abandon;
-                Answer::Commits(vec![self.decide(author, frontier, seq, None)])
+                self.advance(author, frontier);
+                Answer::Commits(vec![self.decide(author, seq, None)])
             }
             CommandBody::CreateTopic(create) => Answer::TopicCreated(self.create(create)),
             CommandBody::DeleteTopic(id) => {
@@ -115,6 +114,7 @@ impl Model {
                 let offsets = &self.offsets;
                 let existed = self.topics.remove(&id.0).is_some();
                 if existed {
+                    self.deleted.insert(id.0);
                     self.groups.retain(|group, metadata| {
                         !metadata.members.is_empty() || offsets.keys().any(|(g, _)| g == group)
                     });
@@ -195,10 +195,15 @@ impl Model {
         Ok(BrokerEpoch(self.runs.len() as u64))
     }
 
+    fn advance(&mut self, author: BrokerAuthor, frontier: ObjectSeq) {
+        if let Some(run) = self.living(author) {
+            run.frontier = run.frontier.max(frontier.0.min(run.decided.len() as u64));
+        }
+    }
+
     fn decide(
         &mut self,
         author: BrokerAuthor,
-        frontier: ObjectSeq,
         seq: ObjectSeq,
         object: Option<&CommitObject>,
     ) -> ObjectOutcome {
@@ -206,7 +211,6 @@ impl Model {
             return ObjectOutcome::Fenced;
         };
         let next = run.decided.len() as u64;
-        run.frontier = run.frontier.max(frontier.0.min(next));
         if seq.0 < run.frontier {
             return ObjectOutcome::BelowFrontier;
         }
@@ -281,7 +285,7 @@ impl Model {
     }
 
     fn create(&mut self, create: &CreateTopic) -> Result<(), CreateTopicRefusal> {
-        if self.topics.contains_key(&create.id.0) {
+        if self.topics.contains_key(&create.id.0) || self.deleted.contains(&create.id.0) {
             return Ok(());
         }
         for (id, topic) in &self.topics {

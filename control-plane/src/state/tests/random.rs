@@ -11,7 +11,8 @@ use super::model::Model;
 use crate::limits::PRODUCER_EXPIRY_MS;
 use crate::state::{State, invariants};
 
-/// A command to be, in terms of the state it will meet.
+/// A command to be, in terms of the state it will meet. A topic's number stands for the id of its
+/// present incarnation.
 #[derive(Clone, Debug)]
 enum Op {
     Register { broker: i32, nonce: u64 },
@@ -19,7 +20,7 @@ enum Op {
     Drain { broker: i32 },
     Commit { broker: i32, stale: bool, skew: i64, frontier: i64, objects: Vec<Vec<Batch>> },
     Abandon { broker: i32, skew: i64, frontier: i64 },
-    Create { topic: u128, name: usize, partitions: i32, log_append: bool },
+    Create { topic: u128, again: bool, name: usize, partitions: i32, log_append: bool },
     Delete { topic: u128 },
     Grow { topic: u128, total: i32 },
     Allocate { broker: i32, stale: bool, count: u32 },
@@ -77,9 +78,9 @@ fn an_op() -> impl Strategy<Value = Op> {
         ),
         3 => (broker(), skew(), frontier())
             .prop_map(|(broker, skew, frontier)| Op::Abandon { broker, skew, frontier }),
-        4 => (1u128..4, 0usize..4, 1i32..3, any::<bool>()).prop_map(
-            |(topic, name, partitions, log_append)| {
-                Op::Create { topic, name, partitions, log_append }
+        4 => (1u128..4, stale(), 0usize..4, 1i32..3, any::<bool>()).prop_map(
+            |(topic, again, name, partitions, log_append)| {
+                Op::Create { topic, again, name, partitions, log_append }
             }
         ),
         1 => (1u128..4).prop_map(|topic| Op::Delete { topic }),
@@ -122,6 +123,26 @@ impl World {
         newest.map_or(0, |(_, run)| run.decided.len() as u64).saturating_add_signed(skew)
     }
 
+    /// The id of a topic's present incarnation.
+    fn id(&self, topic: u128) -> u128 {
+        let mut incarnations = (topic..).step_by(100);
+        incarnations.find(|id| !self.model.deleted.contains(id)).unwrap()
+    }
+
+    fn built(&self, seq: u64, batches: &[Batch]) -> CommitObject {
+        let mut position = 64;
+        let batches = batches.iter().map(|b| {
+            position += b.gap;
+            let producer = b.producer.and_then(|(id, epoch, seq)| producer(id, epoch, seq));
+            let mut batch = batch(partition(self.id(b.topic), b.index), b.records, producer);
+            batch.position = BytePosition(position);
+            position += u64::from(batch.length);
+            batch
+        });
+        let batches = batches.collect();
+        CommitObject { seq: ObjectSeq(seq), attempt: Attempt(0), size: position, batches }
+    }
+
     fn body(&mut self, op: &Op) -> CommandBody {
         match op {
             Op::Register { broker, nonce } => {
@@ -131,7 +152,7 @@ impl World {
             Op::Drain { broker } => CommandBody::DrainBroker(self.author(*broker, false)),
             Op::Commit { broker, stale, skew, frontier, objects } => {
                 let first = self.seq(*broker, *skew);
-                let objects = (first..).zip(objects).map(|(seq, batches)| built(seq, batches));
+                let objects = (first..).zip(objects).map(|(seq, batches)| self.built(seq, batches));
                 CommandBody::CommitObjects(CommitObjects {
                     author: self.author(*broker, *stale),
                     frontier: ObjectSeq(self.seq(*broker, *frontier)),
@@ -143,17 +164,19 @@ impl World {
                 frontier: ObjectSeq(self.seq(*broker, *frontier)),
                 seq: ObjectSeq(self.seq(*broker, *skew)),
             }),
-            Op::Create { topic, name, partitions, log_append } => {
-                let mut create = create_topic(*topic, NAMES[*name], *partitions);
+            Op::Create { topic, again, name, partitions, log_append } => {
+                // A repeated command of an earlier incarnation, now and then.
+                let id = if *again { *topic } else { self.id(*topic) };
+                let mut create = create_topic(id, NAMES[*name], *partitions);
                 if *log_append {
                     let name = "message.timestamp.type".to_owned();
                     create.configs.insert(name, "LogAppendTime".to_owned());
                 }
                 CommandBody::CreateTopic(create)
             }
-            Op::Delete { topic } => CommandBody::DeleteTopic(TopicId(*topic)),
+            Op::Delete { topic } => CommandBody::DeleteTopic(TopicId(self.id(*topic))),
             Op::Grow { topic, total } => CommandBody::CreatePartitions(CreatePartitions {
-                topic: TopicId(*topic),
+                topic: TopicId(self.id(*topic)),
                 total: *total,
             }),
             Op::Allocate { broker, stale, count } => {
@@ -171,7 +194,7 @@ impl World {
                     group: GroupId::from(GROUPS[*group]),
                     offsets: offsets
                         .iter()
-                        .map(|(topic, index, at)| (partition(*topic, *index), offset(*at)))
+                        .map(|(topic, index, at)| (partition(self.id(*topic), *index), offset(*at)))
                         .collect(),
                 })
             }
@@ -217,7 +240,7 @@ impl World {
     /// What can be read must be what the model has.
     fn compare(&self) {
         for (topic, index) in (1..4).flat_map(|topic| (0..3).map(move |index| (topic, index))) {
-            let id = partition(topic, index);
+            let id = partition(self.id(topic), index);
             let bounds = self.state.bounds(id);
             let wanted = self.model.partition(id);
             assert_eq!(bounds.map(|b| b.high_watermark.0), wanted.map(|p| p.end));
@@ -250,20 +273,6 @@ impl World {
             assert_eq!(offsets, wanted);
         }
     }
-}
-
-fn built(seq: u64, batches: &[Batch]) -> CommitObject {
-    let mut position = 64;
-    let batches = batches.iter().map(|b| {
-        position += b.gap;
-        let producer = b.producer.and_then(|(id, epoch, seq)| producer(id, epoch, seq));
-        let mut batch = batch(partition(b.topic, b.index), b.records, producer);
-        batch.position = BytePosition(position);
-        position += u64::from(batch.length);
-        batch
-    });
-    let batches = batches.collect();
-    CommitObject { seq: ObjectSeq(seq), attempt: Attempt(0), size: position, batches }
 }
 
 fn metadata(members: usize) -> GroupMetadata {
@@ -328,7 +337,7 @@ proptest! {
         for broker in [1, 2] {
             world.step(&Op::Register { broker, nonce: 1 });
         }
-        world.step(&Op::Create { topic: 1, name: 3, partitions: 2, log_append: false });
+        world.step(&Op::Create { topic: 1, again: false, name: 3, partitions: 2, log_append: false });
         for op in &ops {
             world.step(op);
         }

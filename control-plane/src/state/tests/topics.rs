@@ -69,6 +69,19 @@ fn a_deleted_topic_condemns_the_objects_that_only_it_used() {
 }
 
 #[test]
+fn a_repeated_command_does_not_bring_a_deleted_topic_back() {
+    let mut fixture = Fixture::new();
+    assert!(fixture.delete_topic(1));
+    assert_eq!(fixture.create_topic(1, "first", 2), Ok(()));
+    assert!(!fixture.delete_topic(1));
+    let identity = fixture.state.identity();
+    let records = fixture.state.records();
+    fixture.state = crate::state::State::from_records(identity, records).unwrap();
+    assert_eq!(fixture.create_topic(1, "first", 2), Ok(()));
+    assert_eq!(fixture.state.bounds(partition(1, 0)), None);
+}
+
+#[test]
 fn a_topic_that_is_deleted_under_a_commit_refuses_its_batches() {
     let mut fixture = Fixture::new();
     assert!(fixture.delete_topic(1));

@@ -30,6 +30,8 @@ pub enum StateKeyKind {
     Group = 9,
     /// A group's offset in a partition.
     GroupOffset = 10,
+    /// The topics that were deleted last.
+    DeletedTopics = 11,
 }
 
 /// What a record is about.
@@ -55,6 +57,8 @@ pub enum StateKey {
     Group(GroupId),
     /// A group's offset in a partition.
     GroupOffset(GroupId, PartitionId),
+    /// The topics that were deleted last.
+    DeletedTopics,
 }
 
 impl StateKey {
@@ -62,6 +66,7 @@ impl StateKey {
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::Counters => out.push(StateKeyKind::Counters as u8),
+            Self::DeletedTopics => out.push(StateKeyKind::DeletedTopics as u8),
             Self::Topic(topic) => Self::put_topic_prefix(out, StateKeyKind::Topic, *topic),
             Self::Partition(partition) => {
                 Self::put_partition_prefix(out, StateKeyKind::Partition, *partition);
@@ -146,6 +151,7 @@ impl StateKey {
                 let length = read_u32(r)? as usize;
                 Self::GroupOffset(read_group(r, length)?, read_partition(r)?)
             }
+            11 => Self::DeletedTopics,
             other => {
                 return Err(DecodeError::Invalid {
                     what: "state key kind (written by a newer version of ottla?)",

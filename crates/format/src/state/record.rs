@@ -36,6 +36,8 @@ pub enum StateRecord {
     Group(GroupId, GroupMetadata),
     /// A group's offset in a partition.
     GroupOffset(GroupId, PartitionId, CommittedOffset),
+    /// The topics that were deleted last, oldest deletion first. Absent when there is none.
+    DeletedTopics(Vec<TopicId>),
 }
 
 /// Appends the value of an extent chunk.
@@ -68,6 +70,7 @@ impl StateRecord {
             Self::Broker(broker, _) => StateKey::Broker(*broker),
             Self::Outcome(broker, seq, _) => StateKey::Outcome(*broker, *seq),
             Self::Group(group, _) => StateKey::Group(group.clone()),
+            Self::DeletedTopics(_) => StateKey::DeletedTopics,
             Self::GroupOffset(group, partition, _) => {
                 StateKey::GroupOffset(group.clone(), *partition)
             }
@@ -87,6 +90,7 @@ impl StateRecord {
             Self::Outcome(_, _, outcome) => put_outcome(out, outcome),
             Self::Group(_, metadata) => put_group_metadata(out, metadata),
             Self::GroupOffset(_, _, offset) => put_committed_offset(out, offset),
+            Self::DeletedTopics(topics) => put_deleted_topics(out, topics.iter().copied()),
         }
     }
 
@@ -114,10 +118,24 @@ impl StateRecord {
             StateKey::GroupOffset(group, partition) => {
                 Self::GroupOffset(group, partition, read_committed_offset(r)?)
             }
+            StateKey::DeletedTopics => Self::DeletedTopics(read_deleted_topics(r)?),
         };
         reader.finish("state record")?;
         Ok(record)
     }
+}
+
+/// Appends the value of the deleted topics.
+pub fn put_deleted_topics(out: &mut Vec<u8>, topics: impl ExactSizeIterator<Item = TopicId>) {
+    put_varint(out, topics.len() as u64);
+    for topic in topics {
+        out.extend_from_slice(&topic.0.to_le_bytes());
+    }
+}
+
+fn read_deleted_topics(r: &mut Reader<'_>) -> Result<Vec<TopicId>> {
+    let count = r.count(size_of::<u128>(), "deleted topic count")?;
+    (0..count).map(|_| r.u128("deleted topic").map(TopicId)).collect()
 }
 
 fn chunk_count(r: &mut Reader<'_>, item_bytes_min: usize, what: &'static str) -> Result<usize> {

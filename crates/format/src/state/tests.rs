@@ -119,6 +119,7 @@ fn samples() -> Vec<StateRecord> {
         ),
         StateRecord::Group(group.clone(), metadata),
         StateRecord::GroupOffset(group, partition, offset),
+        StateRecord::DeletedTopics(vec![TopicId(0xb), TopicId(0x9)]),
     ]
 }
 
@@ -196,8 +197,8 @@ fn a_flip_of_any_bit_is_an_error_or_another_record() {
 
 #[test]
 fn a_record_of_an_unknown_kind_is_an_error() {
-    let error = StateRecord::decode(&[11, 0, 0], &[]).unwrap_err();
-    assert!(matches!(error, DecodeError::Invalid { value: 11, .. }));
+    let error = StateRecord::decode(&[12, 0, 0], &[]).unwrap_err();
+    assert!(matches!(error, DecodeError::Invalid { value: 12, .. }));
 }
 
 #[test]
