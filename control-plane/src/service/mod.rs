@@ -4,10 +4,10 @@
 //! | File | Is |
 //! | --- | --- |
 //! | [`controller`] | start and stop |
-//! | [`data_dir`], [`restore`] | what lies on disk, and putting it together at start |
+//! | [`data_dir`], `restore` | what lies on disk, and putting it together at start |
 //! | [`local`] | the [`ControlPlane`](ottla_control_api::ControlPlane) trait in process |
 //! | [`proposer`] | the one way into the log |
-//! | [`sessions`], [`replicated_clock`], [`housekeeper`] | what happens as time passes |
+//! | [`sessions`], [`replicated_clock`], `housekeeper` | what happens as time passes |
 //! | [`faulty`] | a control plane that loses answers, for tests |
 
 pub mod controller;

@@ -14,6 +14,8 @@ use ottla_format::command::{
     AllocateProducerIds, BatchOutcome, CommitBatch, CommitObject, CommitObjects,
     CreateTopicRefusal, Fenced, ObjectOutcome, RegisterBroker,
 };
+use ottla_format::raft_entry::{Entry, LogId, Payload};
+use ottla_format::raft_log::{Frame, SEGMENT_HEADER_BYTES, SegmentHeader};
 use ottla_model::{
     AppliedIndex, Attempt, Az, BrokerAuthor, BrokerId, BytePosition, ObjectSeq, Offset,
     PartitionId, PartitionIndex, ProcessNonce, TimestampMs, TopicId, TopicName,
@@ -242,20 +244,40 @@ async fn a_corrupted_checkpoint_is_rebuilt() {
     controller.stop().await;
 }
 
+/// What follows the last frame of a segment when a further entry is written.
+fn next_frame(segment: &[u8]) -> Vec<u8> {
+    let start = SegmentHeader::decode(segment).unwrap().start;
+    let (mut at, mut last, mut synced) = (SEGMENT_HEADER_BYTES, None, 0);
+    while at < segment.len() {
+        let (header, frame, length) = Frame::decode(&segment[at..], start + at as u64).unwrap();
+        if let Frame::Entry(entry) = frame {
+            last = Some(entry.id);
+        }
+        synced = header.synced;
+        at += length;
+    }
+    let last = last.unwrap();
+    let id = LogId { index: last.index + 1, ..last };
+    let mut out = Vec::new();
+    Frame::Entry(Entry { id, payload: Payload::Blank }).encode(start + at as u64, synced, &mut out);
+    out
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_torn_above_what_was_acknowledged_starts_with_all_that_was() {
+async fn a_tail_torn_at_any_byte_is_dropped_and_all_that_was_acknowledged_is_there() {
     let Life { folder: _folder, killed, digest, .. } = life(false).await;
     std::fs::remove_dir_all(killed.join("controller/checkpoint")).unwrap();
     let segment = last_segment(&killed);
     let whole = std::fs::read(&segment).unwrap();
-    for extra in [1usize, 31, 32, 33, 100, 5_000] {
-        let mut torn = whole.clone();
-        torn.extend((0..extra).map(|at| at as u8));
-        std::fs::write(&segment, &torn).unwrap();
-        let copy = killed.with_extension(format!("torn{extra}"));
+    let next = next_frame(&whole);
+    let garbage: Vec<u8> = (0..5_000u32).map(|at| at as u8).collect();
+    let tails = (0..=next.len()).map(|cut| &next[..cut]).chain([garbage.as_slice()]);
+    for (at, tail) in tails.enumerate() {
+        std::fs::write(&segment, [whole.as_slice(), tail].concat()).unwrap();
+        let copy = killed.with_extension(format!("torn{at}"));
         copy_tree(&killed, &copy);
         let (controller, after) = restarted(&copy).await;
-        assert_eq!(after, digest, "{extra} bytes of garbage");
+        assert_eq!(after, digest, "a tail of {} bytes", tail.len());
         controller.stop().await;
     }
 }
@@ -402,6 +424,24 @@ async fn a_silent_broker_is_fenced_and_a_renewing_one_is_not() {
         api.commit_objects(commit(registration.author, 0, 0)).await.unwrap(),
         [ObjectOutcome::Fenced]
     );
+    controller.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_controller_writes_no_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let controller = start(options(folder.path())).await.unwrap();
+    let author = register(&controller.api(), 1).await.author;
+    // The marker of the last entry.
+    ottla_env::delay(Duration::from_millis(300)).await;
+    let (segment, applied) = (last_segment(folder.path()), controller.digest().0);
+    let length = std::fs::metadata(&segment).unwrap().len();
+    for _ in 0..4 {
+        controller.api().renew_session(author).await.unwrap();
+        ottla_env::delay(Duration::from_millis(400)).await;
+    }
+    assert_eq!(std::fs::metadata(&segment).unwrap().len(), length);
+    assert_eq!(controller.digest().0, applied);
     controller.stop().await;
 }
 
