@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ottla_format::command::BatchRefusal;
 use ottla_model::{Offset, TimestampMs};
+use ottla_telemetry::metrics::Histogram;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Reservation;
@@ -49,6 +50,9 @@ pub struct AppendTicket {
     shared: Arc<Shared>,
     /// `None`: so far in the future that there is no such instant.
     deadline: Option<Instant>,
+    arrival: Instant,
+    /// Counts the time from arrival to answer.
+    timed: Option<Histogram>,
     /// Made when the ticket first has to wait: many never do.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -86,8 +90,23 @@ impl AppendTicket {
         Self {
             shared: Arc::new(Shared(Mutex::new(state))),
             deadline: arrival.checked_add(timeout.saturating_mul(ANSWER_PERCENT) / 100),
+            arrival,
+            timed: None,
             timer: None,
         }
+    }
+
+    /// Counts the time that it takes.
+    pub(crate) fn timed_by(mut self, histogram: Histogram) -> Self {
+        self.timed = Some(histogram);
+        self
+    }
+
+    fn resolve(&mut self, outcomes: Vec<AppendOutcome>) -> Poll<Vec<AppendOutcome>> {
+        if let Some(histogram) = self.timed.take() {
+            histogram.time(self.arrival.elapsed());
+        }
+        Poll::Ready(outcomes)
     }
 
     /// The answer of batch `index`. Called once per batch.
@@ -104,7 +123,9 @@ impl Future for AppendTicket {
         {
             let mut state = ticket.shared.lock();
             if state.missing == 0 {
-                return Poll::Ready(state.take_outcomes());
+                let outcomes = state.take_outcomes();
+                drop(state);
+                return ticket.resolve(outcomes);
             }
             match &mut state.waker {
                 Some(waker) => waker.clone_from(context.waker()),
@@ -117,7 +138,8 @@ impl Future for AppendTicket {
         if timer.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        Poll::Ready(ticket.shared.lock().take_outcomes())
+        let outcomes = ticket.shared.lock().take_outcomes();
+        ticket.resolve(outcomes)
     }
 }
 

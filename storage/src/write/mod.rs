@@ -49,7 +49,9 @@ mod commit;
 mod failed;
 mod intake;
 mod layout;
+mod options;
 mod seal;
+mod task;
 mod upload;
 mod writer;
 
@@ -67,7 +69,8 @@ pub use answer::{AppendOutcome, AppendTicket};
 pub use budget::{Budget, BudgetError, Reservation};
 pub use buffer::ConnectionId;
 pub use intake::{AppendBatch, AppendRequest};
-pub use writer::{WriteOptions, WriteParts, Writer, WriterTask};
+pub use options::{WriteOptions, WriteParts};
+pub use writer::{Writer, WriterTask};
 
 /// Takes an object that was just written and verified: the read cache. Called before the object is
 /// committed, so that a fetch which the commit wakes finds it there.
