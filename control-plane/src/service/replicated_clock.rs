@@ -2,7 +2,7 @@
 //!
 //! It follows the wall clock, but never goes back, and never runs faster than twice real speed
 //! (counted on the monotonic clock). Only time that the process lived through counts as real: what
-//! lies between two observations counts for at most [`OBSERVED_MAX`], and the housekeeper observes
+//! lies between two observations counts for at most `OBSERVED_MAX`, and the housekeeper observes
 //! twice a second. A wall clock that jumps ahead, a process that was frozen for an hour, and a node
 //! that was down for a day all find replicated time behind the wall clock, and it catches up at
 //! twice real speed: nothing expires at once because of them.
