@@ -191,8 +191,14 @@ impl Task {
         ended: Result<(Id, (ObjectSeq, Option<Verified>)), tokio::task::JoinError>,
     ) {
         let (id, verified) = match ended {
-            Ok((id, (_, verified))) => (id, verified),
+            Ok((id, (seq, verified))) => {
+                if verified.is_none() {
+                    tracing::warn!(%seq, "giving up the upload of an object");
+                }
+                (id, verified)
+            }
             Err(error) => {
+                // Otherwise it was ended, with everything it was for.
                 if error.is_panic() {
                     tracing::error!(%error, "an upload failed inside the process");
                 }
@@ -201,9 +207,6 @@ impl Task {
         };
         let Some((seq, bytes)) = self.uploading.remove(&id) else { return };
         self.shared.buffered.sub(bytes as i64);
-        if verified.is_none() {
-            tracing::warn!(%seq, bytes, "giving up the upload of an object");
-        }
         self.committer.uploaded(seq, verified);
     }
 
