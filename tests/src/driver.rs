@@ -65,14 +65,8 @@ pub struct Read<'a> {
 
 impl Client {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Kcat,
-        Self::Rdkafka,
-        Self::KafkaPython,
-        Self::Confluent,
-        Self::Java,
-        Self::FranzGo,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Kcat, Self::Rdkafka, Self::KafkaPython, Self::Confluent, Self::Java, Self::FranzGo];
 
     /// Its name, fit for a topic.
     pub fn name(self) -> &'static str {
@@ -104,7 +98,12 @@ impl Client {
                 let java = tool("java")?;
                 let mut command = Command::new("java");
                 // Starts fast: these runs are short.
-                command.args(["-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+                command.args([
+                    "-Xshare:auto",
+                    "-XX:TieredStopAtLevel=1",
+                    "-XX:+UseSerialGC",
+                    "-cp",
+                ]);
                 command.arg(format!("{0}/classes:{0}/jars/*", java.display()));
                 command.arg("Driver");
                 Ok(command)
@@ -164,6 +163,10 @@ fn rdkafka_driver() -> Result<PathBuf> {
         .and_then(|deps| deps.parent())
         .map(|profile| profile.join("client-rdkafka"))
         .unwrap_or_default();
-    ensure!(driver.exists(), "{} is missing: cargo test -p ottla-tests builds it", driver.display());
+    ensure!(
+        driver.exists(),
+        "{} is missing: cargo test -p ottla-tests builds it",
+        driver.display()
+    );
     Ok(driver)
 }

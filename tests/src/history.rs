@@ -104,11 +104,7 @@ fn check_dense(partition: i32, content: &Content, found: &mut Vec<String>) {
     }
 }
 
-fn check_attempt(
-    attempt: &Attempt,
-    stored: &BTreeMap<&str, (i32, i64)>,
-    found: &mut Vec<String>,
-) {
+fn check_attempt(attempt: &Attempt, stored: &BTreeMap<&str, (i32, i64)>, found: &mut Vec<String>) {
     let at: Vec<Option<(i32, i64)>> =
         attempt.values.iter().map(|value| stored.get(value.as_str()).copied()).collect();
     let first = at.first().copied().flatten();
@@ -127,7 +123,10 @@ fn check_attempt(
         Outcome::Acknowledged(offset)
             if offset >= 0 && first != Some((attempt.partition, offset)) =>
         {
-            found.push(format!("inconsistent-offset: {} acknowledged at {offset}, is at {first:?}", name()));
+            found.push(format!(
+                "inconsistent-offset: {} acknowledged at {offset}, is at {first:?}",
+                name()
+            ));
         }
         // An idempotent batch has the same values in each attempt: another one may have stored it.
         Outcome::Refused(NOT_STORED) if first.is_some() && attempt.kind != Kind::Idempotent => {
@@ -138,11 +137,7 @@ fn check_attempt(
 }
 
 /// Batches of a producer that keeps order are in the log in the order in which they were sent.
-fn check_order(
-    history: &[Attempt],
-    stored: &BTreeMap<&str, (i32, i64)>,
-    found: &mut Vec<String>,
-) {
+fn check_order(history: &[Attempt], stored: &BTreeMap<&str, (i32, i64)>, found: &mut Vec<String>) {
     let mut acknowledged: BTreeMap<u32, BTreeMap<u64, i64>> = BTreeMap::new();
     for attempt in history {
         let kept = attempt.kind != Kind::Once;
@@ -188,8 +183,7 @@ mod tests {
     #[track_caller]
     fn check(history: &[Attempt], log: &BTreeMap<i32, Content>, expected: &[&str]) {
         let found = anomalies(history, log);
-        let names: Vec<&str> =
-            found.iter().map(|text| text.split(':').next().unwrap()).collect();
+        let names: Vec<&str> = found.iter().map(|text| text.split(':').next().unwrap()).collect();
         assert_eq!(names, expected, "{found:#?}");
     }
 
@@ -216,8 +210,7 @@ mod tests {
 
     #[test]
     fn an_acknowledged_record_elsewhere_is_an_inconsistent_offset() {
-        let history =
-            [attempt(Once, 0, "a", Acknowledged(1)), attempt(Once, 1, "b", Unknown)];
+        let history = [attempt(Once, 0, "a", Acknowledged(1)), attempt(Once, 1, "b", Unknown)];
         check(&history, &log(&["a", "b"]), &["inconsistent-offset"]);
     }
 

@@ -21,11 +21,7 @@ impl Process {
     /// Starts `command`; what it prints is appended to `log`.
     pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
         let out: File = OpenOptions::new().create(true).append(true).open(log)?;
-        command
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
-            .kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("start {name}: {command:?}"))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
@@ -44,7 +40,9 @@ impl Process {
     pub fn check_running(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended by itself: {status}; see {}", self.name, self.log.display()),
+            Some(status) => {
+                bail!("{} ended by itself: {status}; see {}", self.name, self.log.display())
+            }
         }
     }
 

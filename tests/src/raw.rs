@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{
-    ApiKey, MetadataRequest, RequestHeader, ResponseHeader, TopicName,
-};
+use kafka_protocol::messages::{ApiKey, MetadataRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +27,8 @@ pub mod version {
     pub const CREATE_TOPICS: i16 = 7;
     /// Flexible encoding.
     pub const INIT_PRODUCER_ID: i16 = 4;
+    /// One group per request.
+    pub const FIND_COORDINATOR: i16 = 3;
     /// Flexible encoding.
     pub const LIST_OFFSETS: i16 = 7;
     /// Flexible encoding.
@@ -102,8 +102,7 @@ impl RawClient {
         ensure!(key == R::KEY, "the next answer is for API key {key}, not {}", R::KEY);
         let mut frame = self.receive_frame().await?;
         let api = ApiKey::try_from(key).ok().context("unknown API key")?;
-        let header =
-            ResponseHeader::decode(&mut frame, api.response_header_version(version))?;
+        let header = ResponseHeader::decode(&mut frame, api.response_header_version(version))?;
         ensure!(
             header.correlation_id == correlation,
             "answer {} where {correlation} was due",

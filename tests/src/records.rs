@@ -53,7 +53,10 @@ impl TestRecord {
             headers: if index.is_multiple_of(5) {
                 Vec::new()
             } else {
-                headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect()
+                headers
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.to_string()))
+                    .collect()
             },
             timestamp: 1_700_000_000_000 + (seed * 1000 + index * 7) as i64,
         }
@@ -75,8 +78,9 @@ impl TestRecord {
 fn text(mut state: u64, length: u64) -> String {
     (0..length)
         .map(|_| {
-            state =
-                state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             char::from(ALPHABET[(state >> 59) as usize])
         })
         .collect()

@@ -21,9 +21,9 @@ const FETCH_BYTES: i32 = 8 * 1024 * 1024;
 /// `timeout_ms` of produce requests.
 pub const PRODUCE_TIMEOUT_MS: i32 = 10_000;
 
-/// Creates a topic.
+/// Creates a topic that keeps everything: the records of tests have fixed timestamps, long ago.
 pub async fn create(bootstrap: &str, name: &str, partitions: i32) -> Result<()> {
-    create_with(bootstrap, name, partitions, &[]).await
+    create_with(bootstrap, name, partitions, &[("retention.ms", "-1")]).await
 }
 
 /// Creates a topic with configs.
@@ -125,8 +125,7 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64) -> FetchRequest {
 
 /// The log end of a partition (`ListOffsets`, latest).
 pub async fn end(client: &mut RawClient, topic: &str, partition: i32) -> Result<i64> {
-    let asked =
-        ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
+    let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
     let asked =
         ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![asked]);
     let request =
@@ -137,7 +136,11 @@ pub async fn end(client: &mut RawClient, topic: &str, partition: i32) -> Result<
         .first()
         .and_then(|topic| topic.partitions.first())
         .context("no partition in the answer")?;
-    ensure!(found.error_code == 0, "list offsets of {topic}-{partition}: error {}", found.error_code);
+    ensure!(
+        found.error_code == 0,
+        "list offsets of {topic}-{partition}: error {}",
+        found.error_code
+    );
     Ok(found.offset)
 }
 
@@ -155,7 +158,8 @@ pub struct Content {
 /// Reads a partition from offset 0 to its end.
 pub async fn read(bootstrap: &str, topic: &str, partition: i32) -> Result<Content> {
     let mut client = RawClient::connect(bootstrap).await?;
-    let mut content = Content { end: end(&mut client, topic, partition).await?, ..Content::default() };
+    let mut content =
+        Content { end: end(&mut client, topic, partition).await?, ..Content::default() };
     let mut offset = 0;
     while offset < content.end {
         let answer = client.call(version::FETCH, &fetch_request(topic, partition, offset)).await?;
@@ -165,7 +169,11 @@ pub async fn read(bootstrap: &str, topic: &str, partition: i32) -> Result<Conten
             .first()
             .and_then(|topic| topic.partitions.first())
             .context("no partition in the answer")?;
-        ensure!(part.error_code == 0, "fetch {topic}-{partition}@{offset}: error {}", part.error_code);
+        ensure!(
+            part.error_code == 0,
+            "fetch {topic}-{partition}@{offset}: error {}",
+            part.error_code
+        );
         let mut bytes = whole_batches(part.records.clone().unwrap_or_default());
         ensure!(!bytes.is_empty(), "fetch {topic}-{partition}@{offset}: nothing below the log end");
         content.bytes.extend_from_slice(&bytes);

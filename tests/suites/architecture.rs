@@ -1,1 +1,254 @@
-//! Suite.
+//! Rules about the workspace that the compiler does not keep: which crate may know which, who owns
+//! the heavy dependencies, how long a file may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use ottla_tests::root;
+use serde_json::Value;
+
+/// What each crate of the product may depend on. Dependencies point one way; the broker reaches the
+/// control plane only through `control-api`, and storage and control plane do not know each other.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("ottla-model", &[]),
+    ("ottla-env", &["ottla-model"]),
+    ("ottla-telemetry", &["ottla-model"]),
+    ("ottla-config", &["ottla-model"]),
+    ("ottla-format", &["ottla-model"]),
+    ("ottla-wire", &["ottla-model", "ottla-env", "ottla-telemetry"]),
+    ("ottla-object-io", &["ottla-model", "ottla-env", "ottla-telemetry"]),
+    ("ottla-control-api", &["ottla-model", "ottla-format"]),
+    (
+        "ottla-storage",
+        &[
+            "ottla-model",
+            "ottla-env",
+            "ottla-telemetry",
+            "ottla-format",
+            "ottla-wire",
+            "ottla-object-io",
+            "ottla-control-api",
+        ],
+    ),
+    (
+        "ottla-control-plane",
+        &[
+            "ottla-model",
+            "ottla-env",
+            "ottla-telemetry",
+            "ottla-format",
+            "ottla-object-io",
+            "ottla-control-api",
+        ],
+    ),
+    (
+        "ottla-broker",
+        &[
+            "ottla-model",
+            "ottla-env",
+            "ottla-telemetry",
+            "ottla-format",
+            "ottla-wire",
+            "ottla-object-io",
+            "ottla-control-api",
+            "ottla-storage",
+        ],
+    ),
+];
+
+/// Dependencies with few owners, and these.
+const OWNERS: &[(&str, &[&str])] = &[
+    ("openraft", &["ottla-control-plane"]),
+    ("sled", &["ottla-control-plane"]),
+    ("object_store", &["ottla-object-io"]),
+    ("aws-sdk-s3", &["ottla-object-io"]),
+    ("kafka-protocol", &["ottla-wire", "ottla-broker", "ottla-tests"]),
+    ("prometheus", &["ottla-telemetry"]),
+    ("tracing-subscriber", &["ottla-telemetry"]),
+    ("clap", &["ottla"]),
+    ("tikv-jemallocator", &["ottla"]),
+    ("axum", &["ottla"]),
+    ("rand", &["ottla-env"]),
+    ("rdkafka", &["ottla-tests", "ottla-benches"]),
+    ("anyhow", &["ottla", "ottla-tests", "ottla-benches"]),
+];
+
+/// Licences that may be linked into an Apache-2.0 program without a word to its users.
+const LICENCES: &[&str] = &[
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "MIT-0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "OpenSSL",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Copyleft by file: its source goes unchanged, and its place of origin is in the lock file.
+const LICENCE_EXCEPTIONS: &[(&str, &str)] =
+    &[("imbl", "MPL-2.0"), ("imbl-sized-chunks", "MPL-2.0"), ("bitmaps", "MPL-2.0")];
+
+/// A file that is longer holds more than one idea.
+const LINES_MAX: usize = 500;
+
+fn metadata(more: &[&str]) -> Result<Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform"])
+        .arg("x86_64-unknown-linux-gnu")
+        .args(more)
+        .current_dir(root())
+        .output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value[field].as_array().into_iter().flatten()
+}
+
+/// Crate name → names of what its manifest lists, development dependencies included or not.
+fn manifests(development: bool) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let metadata = metadata(&["--no-deps"])?;
+    Ok(list(&metadata, "packages")
+        .map(|package| {
+            let used = list(package, "dependencies")
+                .filter(|dependency| development || dependency["kind"].as_str() != Some("dev"))
+                .map(|dependency| text(dependency, "name").to_owned())
+                .collect();
+            (text(package, "name").to_owned(), used)
+        })
+        .collect())
+}
+
+#[test]
+fn dependencies_between_crates_point_one_way() -> Result<()> {
+    let manifests = manifests(true)?;
+    for (name, may) in MAY_USE {
+        let used = manifests.get(*name).with_context(|| format!("no crate {name}"))?;
+        for dependency in used.iter().filter(|used| used.starts_with("ottla")) {
+            ensure!(
+                may.contains(&dependency.as_str()),
+                "{name} must not know {dependency} (style: Layout)"
+            );
+        }
+    }
+    let top = ["ottla", "ottla-tests", "ottla-benches"];
+    for name in manifests.keys() {
+        ensure!(
+            top.contains(&name.as_str()) || MAY_USE.iter().any(|(known, _)| known == name),
+            "{name} is new: say here what it may use"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn heavy_dependencies_have_their_owners() -> Result<()> {
+    for (name, used) in manifests(true)? {
+        for (dependency, owners) in OWNERS {
+            ensure!(
+                !used.contains(*dependency) || owners.contains(&name.as_str()),
+                "{name} uses {dependency}, which belongs to {owners:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_binary_needs_nothing_that_only_tests_need() -> Result<()> {
+    for (name, used) in manifests(false)? {
+        if name.starts_with("ottla-tests") || name.starts_with("ottla-benches") {
+            continue;
+        }
+        for dependency in ["rdkafka", "proptest", "tempfile", "ottla-tests"] {
+            ensure!(!used.contains(dependency), "{name} uses {dependency} outside its tests");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn licences_allow_what_we_do() -> Result<()> {
+    let metadata = metadata(&[])?;
+    let mut refused = Vec::new();
+    for package in list(&metadata, "packages") {
+        let (name, licence) = (text(package, "name"), text(package, "license"));
+        let excepted = LICENCE_EXCEPTIONS
+            .iter()
+            .any(|(known, allowed)| *known == name && licence.starts_with(allowed));
+        if !excepted && !allowed(licence) {
+            refused.push(format!("{name}: {licence:?}"));
+        }
+    }
+    ensure!(refused.is_empty(), "not allowed:\n{}", refused.join("\n"));
+    Ok(())
+}
+
+/// Of alternatives one must be allowed, of a conjunction all. (Nested expressions are read as
+/// conjunctions of alternatives, which is how crates write them.)
+fn allowed(expression: &str) -> bool {
+    expression.split(" AND ").all(|part| {
+        let part = part.trim().trim_start_matches('(').trim_end_matches(')');
+        part.replace('/', " OR ").split(" OR ").any(|one| LICENCES.contains(&one.trim()))
+    })
+}
+
+#[test]
+fn files_hold_one_idea() -> Result<()> {
+    let mut long = Vec::new();
+    for path in sources()? {
+        let source = std::fs::read_to_string(root().join(&path))?;
+        let lines = source.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        if lines > LINES_MAX && !path.to_string_lossy().contains("tests") {
+            long.push(format!("{}: {lines} lines before its tests", path.display()));
+        }
+    }
+    ensure!(long.is_empty(), "longer than {LINES_MAX} lines:\n{}", long.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn no_module_is_called_after_nothing() -> Result<()> {
+    const NAMELESS: [&str; 4] = ["util", "utils", "common", "misc"];
+    for path in sources()? {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        ensure!(!NAMELESS.contains(&stem.as_ref()), "{}: what is it about?", path.display());
+    }
+    Ok(())
+}
+
+/// Rust files in the checkout, the folders of builds left out.
+fn sources() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in ["crates", "broker", "control-plane", "storage", "tests", "benches"] {
+        walk(&root().join(folder), &mut found)?;
+    }
+    ensure!(found.len() > 50, "only {} sources found", found.len());
+    Ok(found)
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("target") {
+            walk(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path.strip_prefix(root()).unwrap_or(&path).to_owned());
+        }
+    }
+    Ok(())
+}

@@ -76,8 +76,7 @@ async fn every_client_reads_what_every_other_wrote() -> Result<()> {
     let topics = write_all(&bootstrap).await?;
     for (number, writer) in Client::ALL.into_iter().enumerate() {
         let topic = topics[number].as_str();
-        let read =
-            Read { bootstrap: &bootstrap, topic, partitions: PARTITIONS, count: RECORDS };
+        let read = Read { bootstrap: &bootstrap, topic, partitions: PARTITIONS, count: RECORDS };
         let expected = if writer == Client::Kcat {
             expected_of_kcat(&read).await?
         } else {

@@ -20,14 +20,8 @@ const READY_WITHIN: Duration = Duration::from_secs(1);
 const ACKNOWLEDGED_MIN: usize = 100;
 const SEED: u64 = 20_261_121;
 
-const PRODUCERS: [Kind; 6] = [
-    Kind::Idempotent,
-    Kind::Idempotent,
-    Kind::Once,
-    Kind::Once,
-    Kind::Retrying,
-    Kind::Retrying,
-];
+const PRODUCERS: [Kind; 6] =
+    [Kind::Idempotent, Kind::Idempotent, Kind::Once, Kind::Once, Kind::Retrying, Kind::Retrying];
 
 async fn read_all(bootstrap: &str) -> Result<BTreeMap<i32, Content>> {
     let mut log = BTreeMap::new();

@@ -1,1 +1,423 @@
-//! Suite.
+//! Bytes on a socket that well-behaved client libraries do not send, and the order of answers.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, GroupId, JoinGroupRequest,
+    LeaveGroupRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
+    SyncGroupRequest,
+};
+use kafka_protocol::protocol::{Decodable, StrBytes};
+use ottla_env::{Random, delay};
+use ottla_tests::raw::{RawClient, topic_name, version};
+use ottla_tests::server::Server;
+use ottla_tests::{Scratch, topic};
+
+const TOPIC: &str = "edge";
+
+/// A server with one topic of two partitions.
+async fn start(test: &str) -> Result<(Scratch, Server, String)> {
+    let scratch = Scratch::new(test)?;
+    let server = Server::start(&scratch).await?;
+    let bootstrap = server.bootstrap();
+    topic::create(&bootstrap, TOPIC, 2).await?;
+    Ok((scratch, server, bootstrap))
+}
+
+/// The server lives and serves.
+async fn check_alive(server: &mut Server) -> Result<()> {
+    server.process()?.check_running()?;
+    let mut client = RawClient::connect(&server.bootstrap()).await?;
+    ensure!(client.brokers().await? == 1, "no broker in the metadata");
+    Ok(())
+}
+
+fn group_id(name: &'static str) -> GroupId {
+    GroupId(StrBytes::from_static_str(name))
+}
+
+fn commit(
+    group: &'static str,
+    member: &StrBytes,
+    generation: i32,
+    offset: i64,
+) -> OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_partition_index(0)
+        .with_committed_offset(offset)
+        .with_committed_metadata(Some(StrBytes::from_static_str("m")));
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(topic_name(TOPIC))
+        .with_partitions(vec![partition]);
+    OffsetCommitRequest::default()
+        .with_group_id(group_id(group))
+        .with_member_id(member.clone())
+        .with_generation_id_or_member_epoch(generation)
+        .with_topics(vec![topic])
+}
+
+async fn receive_commit(client: &mut RawClient) -> Result<()> {
+    let answer = client.receive::<OffsetCommitRequest>().await?;
+    let code = answer.topics.first().and_then(|topic| topic.partitions.first());
+    ensure!(code.is_some_and(|partition| partition.error_code == 0), "{answer:?}");
+    Ok(())
+}
+
+async fn committed(bootstrap: &str, group: &'static str) -> Result<i64> {
+    let topic = OffsetFetchRequestTopic::default()
+        .with_name(topic_name(TOPIC))
+        .with_partition_indexes(vec![0]);
+    let request =
+        OffsetFetchRequest::default().with_group_id(group_id(group)).with_topics(Some(vec![topic]));
+    let mut client = RawClient::connect(bootstrap).await?;
+    let answer = client.call(version::OFFSET_FETCH, &request).await?;
+    let partition = answer.topics.first().and_then(|topic| topic.partitions.first());
+    Ok(partition.context("no partition in the answer")?.committed_offset)
+}
+
+/// A connection to the group's coordinator, once there is one.
+async fn coordinator(bootstrap: &str, group: &'static str) -> Result<RawClient> {
+    const TRIES: usize = 100;
+    let mut client = RawClient::connect(bootstrap).await?;
+    let request = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str(group));
+    for _ in 0..TRIES {
+        if client.call(version::FIND_COORDINATOR, &request).await?.error_code == 0 {
+            return Ok(client);
+        }
+        delay(Duration::from_millis(100)).await;
+    }
+    bail!("no coordinator of {group}")
+}
+
+#[tokio::test]
+async fn a_thousand_pipelined_offset_commits_end_at_the_last() -> Result<()> {
+    const COMMITS: i64 = 1_000;
+    let (scratch, _server, bootstrap) = start("pipelined-commits").await?;
+    let mut client = coordinator(&bootstrap, "pipelined").await?;
+    for offset in 1..=COMMITS {
+        let request = commit("pipelined", &StrBytes::new(), -1, offset);
+        client.send(version::OFFSET_COMMIT, &request).await?;
+    }
+    for _ in 0..COMMITS {
+        receive_commit(&mut client).await?;
+    }
+    let last = committed(&bootstrap, "pipelined").await?;
+    ensure!(last == COMMITS, "committed {last}");
+    scratch.done();
+    Ok(())
+}
+
+/// Joins as the only member; answers its member id and the generation.
+async fn join(client: &mut RawClient, group: &'static str) -> Result<(StrBytes, i32)> {
+    /// Kafka's MEMBER_ID_REQUIRED: join again with the id that came with it.
+    const MEMBER_ID_REQUIRED: i16 = 79;
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name(StrBytes::from_static_str("range"))
+        .with_metadata(Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+    let mut request = JoinGroupRequest::default()
+        .with_group_id(group_id(group))
+        .with_session_timeout_ms(30_000)
+        .with_rebalance_timeout_ms(30_000)
+        .with_protocol_type(StrBytes::from_static_str("consumer"))
+        .with_protocols(vec![protocol]);
+    let mut answer = client.call(version::JOIN_GROUP, &request).await?;
+    if answer.error_code == MEMBER_ID_REQUIRED {
+        request.member_id = answer.member_id;
+        answer = client.call(version::JOIN_GROUP, &request).await?;
+    }
+    ensure!(answer.error_code == 0, "join: error {}", answer.error_code);
+    let assignment = SyncGroupRequestAssignment::default()
+        .with_member_id(answer.member_id.clone())
+        .with_assignment(Bytes::from_static(b"anything"));
+    let sync = SyncGroupRequest::default()
+        .with_group_id(group_id(group))
+        .with_generation_id(answer.generation_id)
+        .with_member_id(answer.member_id.clone())
+        .with_protocol_type(Some(StrBytes::from_static_str("consumer")))
+        .with_protocol_name(Some(StrBytes::from_static_str("range")))
+        .with_assignments(vec![assignment]);
+    let synced = client.call(version::SYNC_GROUP, &sync).await?;
+    ensure!(synced.error_code == 0, "sync: error {}", synced.error_code);
+    ensure!(&synced.assignment[..] == b"anything", "another assignment: {:?}", synced.assignment);
+    Ok((answer.member_id, answer.generation_id))
+}
+
+#[tokio::test]
+async fn an_offset_commit_followed_at_once_by_leave_group_is_committed() -> Result<()> {
+    let (scratch, _server, bootstrap) = start("commit-leave").await?;
+    let mut client = coordinator(&bootstrap, "leaver").await?;
+    let (member, generation) = join(&mut client, "leaver").await?;
+    let leave = LeaveGroupRequest::default()
+        .with_group_id(group_id("leaver"))
+        .with_members(vec![MemberIdentity::default().with_member_id(member.clone())]);
+    client.send(version::OFFSET_COMMIT, &commit("leaver", &member, generation, 42)).await?;
+    client.send(version::LEAVE_GROUP, &leave).await?;
+    receive_commit(&mut client).await?;
+    let left = client.receive::<LeaveGroupRequest>().await?;
+    ensure!(left.error_code == 0, "leave: error {}", left.error_code);
+    ensure!(committed(&bootstrap, "leaver").await? == 42);
+    scratch.done();
+    Ok(())
+}
+
+/// A request frame: header v1 (v2 with no tagged fields when `flexible`), then `body`.
+fn frame(key: i16, version: i16, flexible: bool, body: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_i16(key);
+    frame.put_i16(version);
+    frame.put_i32(7);
+    frame.put_i16(-1);
+    if flexible {
+        frame.put_u8(0);
+    }
+    frame.put_slice(body);
+    let mut whole = BytesMut::new();
+    whole.put_u32(frame.len() as u32);
+    whole.put(frame);
+    whole.freeze()
+}
+
+/// 2³¹ as an unsigned varint: a compact array of that many elements, less one.
+const BOMB: [u8; 5] = [0x80, 0x80, 0x80, 0x80, 0x08];
+
+#[tokio::test]
+async fn a_count_that_the_bytes_cannot_hold_closes_that_connection_only() -> Result<()> {
+    const METADATA: i16 = 3;
+    let (scratch, mut server, bootstrap) = start("count-bomb").await?;
+    let mut other = RawClient::connect(&bootstrap).await?;
+    ensure!(other.brokers().await? == 1);
+    let before = server.process()?.resident_bytes()?;
+    for _ in 0..100 {
+        let mut compact = RawClient::connect(&bootstrap).await?;
+        compact.send_bytes(&frame(METADATA, 12, true, &BOMB)).await?;
+        compact.expect_close().await.context("compact array")?;
+        let mut classic = RawClient::connect(&bootstrap).await?;
+        classic.send_bytes(&frame(METADATA, 8, false, &i32::MAX.to_be_bytes())).await?;
+        classic.expect_close().await.context("array")?;
+    }
+    ensure!(other.brokers().await? == 1, "the other connection is gone");
+    let grown = server.process()?.resident_bytes()?.saturating_sub(before);
+    ensure!(grown < 64 << 20, "memory grew by {grown} bytes");
+    check_alive(&mut server).await?;
+    scratch.done();
+    Ok(())
+}
+
+async fn advertised(bootstrap: &str) -> Result<ApiVersionsResponse> {
+    RawClient::connect(bootstrap).await?.call(0, &ApiVersionsRequest::default()).await
+}
+
+/// Every version of every API, followed by a huge count or by noise: answered or closed, never worse.
+#[tokio::test]
+async fn no_request_of_any_version_ends_the_process() -> Result<()> {
+    let (scratch, mut server, bootstrap) = start("noise").await?;
+    let random = Random::seeded(3);
+    let before = server.process()?.resident_bytes()?;
+    for api in advertised(&bootstrap).await?.api_keys {
+        for api_version in api.min_version..=api.max_version {
+            for flexible in [false, true] {
+                let noise: Vec<u8> = (0..random.below(64)).map(|_| random.u64() as u8).collect();
+                let counts = [BOMB, BOMB, BOMB].concat();
+                let huge = [0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff];
+                for body in [&noise[..], &counts, &huge, &[]] {
+                    let mut client = RawClient::connect(&bootstrap).await?;
+                    client.send_bytes(&frame(api.api_key, api_version, flexible, body)).await?;
+                }
+            }
+        }
+        check_alive(&mut server).await.with_context(|| format!("after API {}", api.api_key))?;
+    }
+    let grown = server.process()?.resident_bytes()?.saturating_sub(before);
+    ensure!(grown < 128 << 20, "memory grew by {grown} bytes");
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn unsupported_requests_close_the_connection() -> Result<()> {
+    let (scratch, mut server, bootstrap) = start("unsupported").await?;
+    for (key, api_version) in [(3, 99), (3, -1), (0, 2), (999, 0), (-1, 0)] {
+        let mut client = RawClient::connect(&bootstrap).await?;
+        client.send_bytes(&frame(key, api_version, true, &[0; 16])).await?;
+        client.expect_close().await.with_context(|| format!("API {key} version {api_version}"))?;
+    }
+    check_alive(&mut server).await?;
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_too_new_api_versions_request_is_answered_in_version_0() -> Result<()> {
+    const UNSUPPORTED_VERSION: i16 = 35;
+    let (scratch, _server, bootstrap) = start("api-versions").await?;
+    let mut client = RawClient::connect(&bootstrap).await?;
+    client.send_bytes(&frame(18, 99, true, &[1, 1, 0])).await?;
+    let mut answer = client.receive_frame().await?.slice(4..);
+    let answer = ApiVersionsResponse::decode(&mut answer, 0)?;
+    ensure!(answer.error_code == UNSUPPORTED_VERSION, "error {}", answer.error_code);
+    let own =
+        answer.api_keys.iter().find(|api| api.api_key == 18).context("does not name itself")?;
+    ensure!(own.min_version == 0 && own.max_version >= 4, "{own:?}");
+    // The connection goes on, as clients expect that fall back.
+    let answer = client.call(0, &ApiVersionsRequest::default()).await?;
+    ensure!(answer.error_code == 0, "error {}", answer.error_code);
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_version_of_api_versions_lists_the_same() -> Result<()> {
+    let (scratch, _server, bootstrap) = start("api-versions-all").await?;
+    let first = advertised(&bootstrap).await?;
+    let produce = first.api_keys.iter().find(|api| api.api_key == 0).context("no Produce")?;
+    ensure!(produce.min_version == 0, "librdkafka needs Produce from version 0");
+    for api_version in 1..=4 {
+        let request = if api_version < 3 {
+            ApiVersionsRequest::default()
+        } else {
+            ApiVersionsRequest::default()
+                .with_client_software_name(StrBytes::from_static_str("librdkafka"))
+                .with_client_software_version(StrBytes::from_static_str("2.0.2"))
+        };
+        let mut client = RawClient::connect(&bootstrap).await?;
+        let answer = client.call(api_version, &request).await?;
+        let ranges = |answer: &ApiVersionsResponse| -> Vec<(i16, i16, i16)> {
+            answer.api_keys.iter().map(|a| (a.api_key, a.min_version, a.max_version)).collect()
+        };
+        ensure!(ranges(&answer) == ranges(&first), "version {api_version} lists other versions");
+        let features = answer.supported_features.len() + answer.finalized_features.len();
+        ensure!(
+            api_version != 3 || features == 0,
+            "features in version 3 break librdkafka before 2.2"
+        );
+    }
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn frames_may_come_in_pieces_and_stop_in_the_middle() -> Result<()> {
+    let (scratch, mut server, bootstrap) = start("half-frames").await?;
+    let mut slow = RawClient::connect(&bootstrap).await?;
+    let request = frame(18, 0, false, &[]);
+    for byte in request.chunks(1) {
+        slow.send_bytes(byte).await?;
+    }
+    slow.receive_frame().await.context("a frame sent byte by byte")?;
+    for end in [1, 3, 4, 7, request.len() - 1] {
+        let mut half = RawClient::connect(&bootstrap).await?;
+        half.send_bytes(&request[..end]).await?;
+    }
+    check_alive(&mut server).await?;
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_not_a_frame_closes_the_connection() -> Result<()> {
+    let (scratch, mut server, bootstrap) = start("not-frames").await?;
+    let before = server.process()?.resident_bytes()?;
+    let not_frames: [&[u8]; 6] = [
+        &[0xff; 64],
+        &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        &[0, 0, 0, 0],
+        &[0, 0, 0, 3, 0, 0, 0],
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        // A TLS client hello.
+        &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03],
+    ];
+    for bytes in not_frames {
+        let mut client = RawClient::connect(&bootstrap).await?;
+        client.send_bytes(bytes).await?;
+        client.expect_close().await.with_context(|| format!("{bytes:02x?}"))?;
+    }
+    let grown = server.process()?.resident_bytes()?.saturating_sub(before);
+    ensure!(grown < 32 << 20, "memory grew by {grown} bytes");
+    check_alive(&mut server).await?;
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broken_batch_fails_its_partition_only() -> Result<()> {
+    const CORRUPT_MESSAGE: i16 = 2;
+    let (scratch, _server, bootstrap) = start("broken-batch").await?;
+    let good = topic::batch(&["good".to_owned()], 0, None)?;
+    let mut broken = BytesMut::from(&good[..]);
+    if let Some(last) = broken.last_mut() {
+        *last ^= 1;
+    }
+    let mut request = topic::produce_request(TOPIC, 0, good);
+    request.topic_data[0]
+        .partition_data
+        .push(PartitionProduceData::default().with_index(1).with_records(Some(broken.freeze())));
+    let mut client = RawClient::connect(&bootstrap).await?;
+    let answer = client.call(version::PRODUCE, &request).await?;
+    let mut codes: Vec<(i32, i16)> = answer.responses[0]
+        .partition_responses
+        .iter()
+        .map(|partition| (partition.index, partition.error_code))
+        .collect();
+    codes.sort_unstable();
+    ensure!(codes == [(0, 0), (1, CORRUPT_MESSAGE)], "{codes:?}");
+    let values: Vec<String> = topic::read(&bootstrap, TOPIC, 0)
+        .await?
+        .records
+        .into_iter()
+        .map(|(_, _, value)| value)
+        .collect();
+    ensure!(values == ["good"], "{values:?}");
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_keep_the_order_of_requests() -> Result<()> {
+    let (scratch, _server, bootstrap) = start("answer-order").await?;
+    let mut client = RawClient::connect(&bootstrap).await?;
+    for number in 0..50 {
+        let batch = topic::batch(&[number.to_string()], 0, None)?;
+        client.send(version::PRODUCE, &topic::produce_request(TOPIC, 0, batch)).await?;
+        let metadata = MetadataRequest::default().with_topics(Some(Vec::new()));
+        client.send(version::METADATA, &metadata).await?;
+    }
+    for number in 0..50 {
+        let answer = client.receive::<ProduceRequest>().await?;
+        let partition = &answer.responses[0].partition_responses[0];
+        ensure!(partition.error_code == 0 && partition.base_offset == number, "{partition:?}");
+        client.receive::<MetadataRequest>().await?;
+    }
+    scratch.done();
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_acknowledgement_there_is_no_answer_and_an_error_closes() -> Result<()> {
+    let (scratch, _server, bootstrap) = start("acks-0").await?;
+    let mut client = RawClient::connect(&bootstrap).await?;
+    let batch = topic::batch(&["unanswered".to_owned()], 0, None)?;
+    let request = topic::produce_request(TOPIC, 0, batch.clone()).with_acks(0);
+    client.send_unanswered(version::PRODUCE, &request).await?;
+    // The next answer belongs to the next request; both are on one connection and in order, so the
+    // record is there.
+    let request = topic::produce_request(TOPIC, 0, batch.clone());
+    let answer = client.call(version::PRODUCE, &request).await?;
+    let partition = &answer.responses[0].partition_responses[0];
+    ensure!(partition.error_code == 0 && partition.base_offset == 1, "{partition:?}");
+
+    let nowhere = topic::produce_request("no-such-topic", 9, batch).with_acks(0);
+    client.send_unanswered(version::PRODUCE, &nowhere).await?;
+    client.expect_close().await?;
+    scratch.done();
+    Ok(())
+}
