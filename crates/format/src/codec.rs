@@ -174,15 +174,13 @@ impl<'a> Reader<'a> {
     /// A variable-length integer that must fit the narrower type.
     pub fn narrow<T: TryFrom<u64>>(&mut self, what: &'static str) -> Result<T> {
         let value = self.varint(what)?;
-        T::try_from(value)
-            .map_err(|_| DecodeError::Invalid { what, value: i128::from(value) })
+        T::try_from(value).map_err(|_| DecodeError::Invalid { what, value: i128::from(value) })
     }
 
     /// A variable-length signed integer that must fit the narrower type.
     pub fn narrow_zigzag<T: TryFrom<i64>>(&mut self, what: &'static str) -> Result<T> {
         let value = self.zigzag(what)?;
-        T::try_from(value)
-            .map_err(|_| DecodeError::Invalid { what, value: i128::from(value) })
+        T::try_from(value).map_err(|_| DecodeError::Invalid { what, value: i128::from(value) })
     }
 
     /// A list's count, refused when the bytes left cannot hold that many items of at least

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_model::{
     Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId,
-    ObjectSeq, Offset, PartitionId, ProcessNonce, ProducerId, TimestampMs, TopicId,
-    TopicName,
+    ObjectSeq, Offset, PartitionId, ProcessNonce, ProducerId, TimestampMs, TopicId, TopicName,
 };
 
 /// One entry of the replicated log.
@@ -341,4 +340,3 @@ pub enum CreatePartitionsRefusal {
     /// The cluster's number of partitions is at its limit.
     TooManyPartitions,
 }
-
