@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProducerId};
 use ottla_env::{Random, delay};
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
 use crate::history::{Attempt, Kind, Outcome};
@@ -25,6 +26,8 @@ const FINISH_WITHIN: Duration = Duration::from_secs(30);
 const STORED_BEFORE: i16 = 46;
 /// INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID: a resend cannot help.
 const FATAL: [i16; 2] = [47, 59];
+/// A batch that is tried so often is stuck.
+const ATTEMPTS_MAX: u32 = 300;
 /// Records of a batch, at most.
 const RECORDS_MAX: u64 = 12;
 /// Bytes that pad a value, at most.
@@ -129,10 +132,12 @@ impl Producer {
     /// Produces until told to stop (`Ok(Ok)`) or until the connection breaks (`Ok(Err)`).
     async fn use_connection(&mut self, client: &mut RawClient) -> Result<Result<()>> {
         if self.kind == Kind::Idempotent && self.identity.is_none() {
-            match identity(client).await {
-                Ok(identity) => self.identity = Some(identity),
+            let answer = match client.call(version::INIT_PRODUCER_ID, &identity_request()).await {
+                Ok(answer) => answer,
                 Err(error) => return Ok(Err(error)),
-            }
+            };
+            ensure!(answer.error_code == 0, "InitProducerId: error {}", answer.error_code);
+            self.identity = Some((answer.producer_id.0, answer.producer_epoch));
         }
         let mut in_flight = 0;
         let mut refused = false;
@@ -155,6 +160,12 @@ impl Producer {
             }
             let answer = match client.receive::<ProduceRequest>().await {
                 Ok(answer) => answer,
+                // The connection stands, but nothing comes.
+                Err(error) if error.is::<Elapsed>() => {
+                    let batch = self.window[self.window.len() - in_flight].number;
+                    let what = format!("producer {} ({:?}), batch {batch}", self.number, self.kind);
+                    return Err(error.context(what));
+                }
                 Err(error) => return Ok(Err(error)),
             };
             let answer = answer
@@ -180,6 +191,13 @@ impl Producer {
             } else {
                 refused = true;
                 self.again(position);
+                let Pending { number, attempt, sequence, .. } = self.window[position];
+                ensure!(
+                    attempt < ATTEMPTS_MAX,
+                    "producer {} ({:?}): batch {number} (sequence {sequence}): {outcome:?} again",
+                    self.number,
+                    self.kind
+                );
                 delay(RETRY_PAUSE).await;
             }
         }
@@ -255,13 +273,11 @@ impl Producer {
     }
 }
 
-/// A fresh producer id and its epoch.
-async fn identity(client: &mut RawClient) -> Result<(i64, i16)> {
-    let request = InitProducerIdRequest::default()
+/// Asks for a fresh producer id.
+fn identity_request() -> InitProducerIdRequest {
+    InitProducerIdRequest::default()
+        .with_transactional_id(None)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1)
-        .with_transaction_timeout_ms(60_000);
-    let answer = client.call(version::INIT_PRODUCER_ID, &request).await?;
-    anyhow::ensure!(answer.error_code == 0, "InitProducerId: error {}", answer.error_code);
-    Ok((answer.producer_id.0, answer.producer_epoch))
+        .with_transaction_timeout_ms(60_000)
 }

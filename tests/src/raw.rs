@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// No answer takes longer than this.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Versions that tests speak where a test is not about versions.
 pub mod version {

@@ -101,6 +101,7 @@ pub fn produce_request(topic: &str, partition: i32, batch: Bytes) -> ProduceRequ
     let topic =
         TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
     ProduceRequest::default()
+        .with_transactional_id(None)
         .with_acks(-1)
         .with_timeout_ms(PRODUCE_TIMEOUT_MS)
         .with_topic_data(vec![topic])
