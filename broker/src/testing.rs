@@ -384,7 +384,7 @@ impl World {
         let store = ottla_object_io::memory();
         let parts = Parts {
             control: Arc::new(control.clone()),
-            cache: Cache::with_default_size(metrics.clone()),
+            cache: Cache::with_default_size(&metrics),
             cluster: ClusterId(1),
             write: WriteOptions::for_store(&*store),
             store,

@@ -67,7 +67,7 @@ async fn a_port_in_use_is_told_with_its_address() {
     let (metrics, store) = (Metrics::new(), ottla_object_io::memory());
     let parts = Parts {
         control: std::sync::Arc::new(FakeControl::default()),
-        cache: Cache::with_default_size(metrics.clone()),
+        cache: Cache::with_default_size(&metrics),
         cluster: ClusterId(1),
         write: WriteOptions::for_store(&*store),
         store,

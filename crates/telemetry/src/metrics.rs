@@ -146,7 +146,9 @@ mod tests {
         metrics.produce.stage_seconds.with(["upload"]).time(Duration::from_millis(30));
         let text = metrics.render();
         assert!(
-            text.contains(r#"ottla_objectstore_requests_total{cause="wal",op="put",outcome="ok"} 1"#),
+            text.contains(
+                r#"ottla_objectstore_requests_total{cause="wal",op="put",outcome="ok"} 1"#
+            ),
             "{text}"
         );
         assert!(text.contains(r#"ottla_produce_stage_seconds_count{stage="upload"} 1"#), "{text}");

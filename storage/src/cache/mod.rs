@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use ottla_model::ObjectName;
 use ottla_telemetry::Metrics;
+use ottla_telemetry::metrics::Gauge;
 
 use crate::limits::{
     BLOCK_BYTES, CACHE_BYTES_DEFAULT, CACHE_CATCH_UP_PERCENT, CACHE_ENTRY_OVERHEAD_BYTES,
@@ -86,7 +87,7 @@ impl BlockKey {
 #[derive(Debug)]
 pub struct Cache {
     compartments: Mutex<Compartments>,
-    metrics: Arc<Metrics>,
+    held: Gauge,
 }
 
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl Compartments {
 
 impl Cache {
     /// A cache of at most `bytes_max` bytes.
-    pub fn new(bytes_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(bytes_max: usize, metrics: &Metrics) -> Arc<Self> {
         let catch_up_bytes_max = bytes_max / 100 * CACHE_CATCH_UP_PERCENT;
         let compartments = Compartments {
             written: Fifo::new(),
@@ -129,11 +130,13 @@ impl Cache {
             tail_bytes_max: bytes_max - catch_up_bytes_max,
             catch_up_bytes_max,
         };
-        Arc::new(Self { compartments: Mutex::new(compartments), metrics })
+        metrics.memory.bytes_max.with(["cache"]).set_bytes(bytes_max);
+        let held = metrics.memory.bytes.with(["cache"]);
+        Arc::new(Self { compartments: Mutex::new(compartments), held })
     }
 
     /// A cache of [`CACHE_BYTES_DEFAULT`].
-    pub fn with_default_size(metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn with_default_size(metrics: &Metrics) -> Arc<Self> {
         Self::new(CACHE_BYTES_DEFAULT, metrics)
     }
 
@@ -191,7 +194,7 @@ impl Cache {
     }
 
     fn report(&self, compartments: &Compartments) {
-        self.metrics.fetch.cache_bytes.set_bytes(compartments.bytes());
+        self.held.set_bytes(compartments.bytes());
     }
 
     fn lock(&self) -> MutexGuard<'_, Compartments> {

@@ -29,7 +29,7 @@ impl World {
     fn new(cache_bytes: usize) -> Self {
         let metrics = Metrics::new();
         let store = FaultStore::new(memory(), Random::seeded(1));
-        let cache = Cache::new(cache_bytes, Arc::clone(&metrics));
+        let cache = Cache::new(cache_bytes, &metrics);
         let blocks = Blocks::new(Arc::clone(&cache), store.clone(), CLUSTER, Arc::clone(&metrics));
         Self { store, cache, blocks, metrics }
     }
@@ -130,7 +130,7 @@ async fn the_cache_stays_within_its_bytes() {
         world.read(&object, 0..2, Heat::CatchUp).await;
         assert!(world.cache.bytes() <= 20 * MIB);
     }
-    assert_eq!(world.metrics.fetch.cache_bytes.get(), world.cache.bytes() as i64);
+    assert_eq!(world.metrics.memory.bytes.with(["cache"]).get(), world.cache.bytes() as i64);
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ impl World {
         let store = FaultStore::new(memory(), Random::seeded(1));
         let control = FakeControl::new();
         let (view, task) = View::start(&*control);
-        let cache = Cache::new(64 << 20, Arc::clone(&metrics));
+        let cache = Cache::new(64 << 20, &metrics);
         let reader = Reader::new(
             Arc::clone(&view),
             Arc::clone(&cache),

@@ -80,7 +80,7 @@ impl Node {
             control: controller.api(),
             cluster: controller.cluster_id(),
             write: options.write.for_store(&*store),
-            cache: Cache::new(options.cache_bytes, Arc::clone(&metrics)),
+            cache: Cache::new(options.cache_bytes, &metrics),
             store: store as Arc<dyn Store>,
             clock,
             random,

@@ -2,7 +2,7 @@
 
 use super::buckets;
 use super::define::group;
-use super::handle::{Counter, CounterVec, Gauge, Histogram, HistogramVec};
+use super::handle::{Counter, CounterVec, Histogram, HistogramVec};
 
 group! {
     /// The read path and its cache.
@@ -18,7 +18,5 @@ group! {
         cache_hits: Counter = "ottla_cache_hits_total";
         /// Reads of a block that the cache did not hold.
         cache_misses: Counter = "ottla_cache_misses_total";
-        /// Bytes in the read cache.
-        cache_bytes: Gauge = "ottla_cache_bytes";
     }
 }

@@ -9,8 +9,6 @@ group! {
     pub struct KafkaMetrics {
         /// Requests answered, by API name.
         requests: CounterVec<1> = "ottla_kafka_requests_total", labels ["api"];
-        /// Errors in answers, by API name and Kafka error name; one request can hold several.
-        errors: CounterVec<2> = "ottla_kafka_errors_total", labels ["api", "error"];
         /// Time from the arrival of a request to its answer, by API name.
         request_seconds: HistogramVec<1> = "ottla_kafka_request_seconds", labels ["api"],
             buckets buckets::STORE_SECONDS;
