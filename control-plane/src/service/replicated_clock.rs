@@ -34,8 +34,17 @@ pub struct ReplicatedClock {
 impl ReplicatedClock {
     /// Goes on from the state's time; a state that never had one takes the wall clock's.
     pub fn new(clock: Clock, state: TimestampMs, now: Instant) -> Self {
-        let time = if state.0 <= 0 { clock.now() } else { state };
-        Self { clock, time, observed: now, rest: Duration::ZERO, off: false }
+        let wall = clock.now();
+        let time = if state.0 <= 0 { wall } else { state };
+        let behind_ms = wall.0.saturating_sub(time.0);
+        let off = behind_ms > CLOCK_STEP_REPORTED_MS;
+        if off {
+            tracing::info!(
+                behind_ms,
+                "replicated time stood still since the last stop; it catches up at twice real speed"
+            );
+        }
+        Self { clock, time, observed: now, rest: Duration::ZERO, off }
     }
 
     /// Replicated time at `now`.

@@ -126,7 +126,7 @@ section! {
         /// `text` for people, `json` for machines: one object per line.
         format: LogFormat = "text", flag "log-format";
         /// Levels, for all or by part, separated by commas: `info`, `warn,ottla_broker=debug`.
-        filter: String = "info,openraft=warn";
+        filter: String = "info,openraft=error";
     }
 }
 
