@@ -1,6 +1,7 @@
 //! An S3 server over a folder: versitygw.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -25,6 +26,8 @@ pub const BUCKET: &str = "ottla";
 /// A running S3 server.
 #[derive(Debug)]
 pub struct Versitygw {
+    folder: PathBuf,
+    log: PathBuf,
     port: u16,
     process: Process,
 }
@@ -35,28 +38,35 @@ impl Versitygw {
         let folder = scratch.path().join("s3");
         // A bucket is a folder of its folder.
         fs::create_dir_all(folder.join(BUCKET))?;
+        let log = scratch.path().join("versitygw.log");
         let port = ports::free()?;
-        let mut command = Command::new(tool("bin/versitygw")?);
-        command.args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "posix"]).arg(&folder);
-        command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
-        let process = Process::start("versitygw", command, &scratch.path().join("versitygw.log"))?;
-        let mut server = Self { port, process };
-        let begin = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            server.process.check_running()?;
-            ensure!(begin.elapsed() < READY_WITHIN, "versitygw does not listen");
-            delay(READY_POLL).await;
-        }
-        Ok(server)
+        let process = start(&folder, &log, port).await?;
+        Ok(Self { folder, log, port, process })
+    }
+
+    /// `kill -9`, and starts it again on the same port.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.process.kill().await?;
+        self.process = start(&self.folder, &self.log, self.port).await?;
+        Ok(())
     }
 
     /// Its address as S3 clients are given it.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
+}
 
-    /// The running process.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+async fn start(folder: &Path, log: &Path, port: u16) -> Result<Process> {
+    let mut command = Command::new(tool("bin/versitygw")?);
+    command.args(["--port", &format!("127.0.0.1:{port}"), "--quiet", "posix"]).arg(folder);
+    command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
+    let mut process = Process::start("versitygw", command, log)?;
+    let begin = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        process.check_running()?;
+        ensure!(begin.elapsed() < READY_WITHIN, "versitygw does not listen");
+        delay(READY_POLL).await;
     }
+    Ok(process)
 }

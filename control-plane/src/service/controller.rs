@@ -160,8 +160,13 @@ impl Controller {
             sessions,
             stopping,
         });
-        let applied = machine.with(|state| state.applied());
-        tracing::info!(cluster = %identity.cluster, applied = applied.0, "the control plane is ready");
+        let (applied, digest) = machine.with(|state| (state.applied(), state.digest()));
+        tracing::info!(
+            cluster = %identity.cluster,
+            applied = applied.0,
+            digest = format_args!("{digest:032x}"),
+            "the control plane is ready"
+        );
         Ok(Self {
             cluster: identity.cluster,
             raft,

@@ -1,0 +1,42 @@
+# Everything a person types. `make` lists the targets.
+
+CARGO ?= cargo
+BINARY := target/release/ottla
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test unit e2e tools fix verify bench
+
+help: ## Lists the targets
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+run: build ## Runs the server: Kafka on 127.0.0.1:9092, data in ./ottla-data
+	$(BINARY) server
+
+build: ## Builds the release binary, target/release/ottla
+	$(CARGO) build --release --locked -p ottla
+
+test: tools unit e2e ## Installs what the tests need into .tools/ and runs all of them
+
+tools: ## Installs what the end-to-end tests need into .tools/
+	tests/tools/install.sh
+
+unit: ## Runs the tests of the crates
+	$(CARGO) test --locked
+
+e2e: build ## Runs the end-to-end suites against the release binary (after make tools)
+	$(CARGO) test --locked -p ottla-tests -- --test-threads=2
+
+fix: ## Formats and applies the fixes that the lints offer
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+verify: ## Checks format, lints and dependency rules; writes nothing
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked -p ottla-tests --test architecture
+
+bench: build ## Measures Ottla against Apache Kafka on this machine
+	tests/tools/install.sh bench
+	$(CARGO) run --release --locked -p ottla-benches
+	$(CARGO) run --release --locked -p ottla-control-plane --example apply_speed
