@@ -117,3 +117,12 @@ pub const CHECKPOINT_CLOSE_MS_MAX: u64 = 2_000;
 /// The longest command, encoded. The largest ones are commits of many objects, at some 40 bytes per
 /// record batch; a quarter of what a frame of the log can hold.
 pub const COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long a condemned object stays in the bucket: twice as long as any broker can go on reading
+/// from it. Counted in replicated time.
+pub const CONDEMNED_DELAY: std::time::Duration = std::time::Duration::from_secs(600);
+
+const _: () = assert!(
+    CONDEMNED_DELAY.as_millis() >= 2 * ottla_control_api::REFERENCE_LIFE_MAX.as_millis(),
+    "I-LIVE: no cached reference outlives its object"
+);

@@ -20,7 +20,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::BasicNode;
 use openraft::{Config, SnapshotPolicy};
-use ottla_control_api::ControlPlane;
+use ottla_control_api::{ControlPlane, SweepControl};
 use ottla_env::{Clock, Random};
 use ottla_model::{AppliedIndex, ClusterId};
 use ottla_telemetry::Metrics;
@@ -37,7 +37,7 @@ use super::replicated_clock::ReplicatedClock;
 use super::restore::{Restored, restore};
 use super::sessions::Sessions;
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
-use crate::limits::{LOG_ENTRIES_KEPT, SESSION, SNAPSHOT_ENTRIES, START_DEADLINE};
+use crate::limits::{CONDEMNED_DELAY, LOG_ENTRIES_KEPT, SESSION, SNAPSHOT_ENTRIES, START_DEADLINE};
 use crate::raft::{LogStore, Machine, NoPeers, Raft, StateMachine};
 use crate::raft_log::{LogOptions, LogWriter};
 
@@ -56,6 +56,9 @@ pub struct ControllerOptions {
     pub log: LogOptions,
     /// Entries after which a snapshot is written.
     pub snapshot_entries: u64,
+    /// How long a condemned object stays in the bucket. Less than the default breaks I-LIVE for
+    /// readers that are slow: for tests.
+    pub condemned_delay: Duration,
 }
 
 impl ControllerOptions {
@@ -68,6 +71,7 @@ impl ControllerOptions {
             session: SESSION,
             log: LogOptions::default(),
             snapshot_entries: SNAPSHOT_ENTRIES,
+            condemned_delay: CONDEMNED_DELAY,
         }
     }
 }
@@ -146,7 +150,7 @@ impl Controller {
             machine: machine.clone(),
             proposer: proposer.clone(),
             sessions: sessions.clone(),
-            clock,
+            clock: clock.clone(),
             segments_filled,
             metrics,
         };
@@ -158,6 +162,8 @@ impl Controller {
             machine: machine.clone(),
             proposer,
             sessions,
+            clock,
+            condemned_delay: options.condemned_delay,
             stopping,
         });
         let (applied, digest) = machine.with(|state| (state.applied(), state.digest()));
@@ -182,6 +188,11 @@ impl Controller {
 
     /// What brokers in this process talk to.
     pub fn api(&self) -> Arc<dyn ControlPlane> {
+        self.api.clone()
+    }
+
+    /// What the sweep in this process talks to.
+    pub fn sweep_api(&self) -> Arc<dyn SweepControl> {
         self.api.clone()
     }
 

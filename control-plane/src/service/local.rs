@@ -1,25 +1,31 @@
 //! The control plane for brokers in the same process.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use openraft::ReadPolicy;
 use openraft::errors::RaftError;
 use ottla_control_api::view::WatchEvent;
 use ottla_control_api::{
-    Answering, CallError, ControlPlane, CreateTopicRequest, ExtentPage, FindExtents, GroupState,
-    OpError, PartitionBounds, Registration, TimestampQuery,
+    Answering, CallError, Condemned, ControlPlane, CreateTopicRequest, ExtentPage, FindExtents,
+    GroupState, ObjectStanding, OpError, PartitionBounds, Registration, SweepControl,
+    TimestampQuery,
 };
 use ottla_format::command::{
     AbandonObject, AllocateProducerIds, Answer, CommandBody, CommitObjects, CommitOffsets,
     CreatePartitions, CreatePartitionsRefusal, CreateTopic, CreateTopicRefusal, Fenced,
     ObjectOutcome, PutGroup, RegisterBroker, RegisterRefusal,
 };
-use ottla_model::{BrokerAuthor, ClusterId, GroupId, PartitionId, ProducerId, TopicId};
+use ottla_model::{
+    BrokerAuthor, ClusterId, GroupId, ObjectId, ObjectName, PartitionId, ProducerId, TimestampMs,
+    TopicId,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::proposer::{Answered, Proposer};
+use super::replicated_clock::ReplicatedClock;
 use super::sessions::Sessions;
 use crate::limits::CALL_DEADLINE;
 use crate::raft::{Machine, Raft};
@@ -33,6 +39,9 @@ pub struct LocalControlPlane {
     pub(super) machine: Machine,
     pub(super) proposer: Proposer,
     pub(super) sessions: Arc<Mutex<Sessions>>,
+    pub(super) clock: Arc<Mutex<ReplicatedClock>>,
+    /// How long a condemned object stays.
+    pub(super) condemned_delay: Duration,
     pub(super) stopping: watch::Receiver<bool>,
 }
 
@@ -216,5 +225,34 @@ impl ControlPlane for LocalControlPlane {
 
     fn watch(&self) -> mpsc::Receiver<WatchEvent> {
         self.machine.watch()
+    }
+}
+
+#[async_trait]
+impl SweepControl for LocalControlPlane {
+    async fn condemned(&self, max: usize) -> Result<Condemned, CallError> {
+        let state = self.current().await?;
+        // The time that a command would be stamped with: it goes on while nothing is written.
+        let now = {
+            let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            clock.observe(Instant::now())
+        };
+        let delay_ms = i64::try_from(self.condemned_delay.as_millis()).unwrap_or(i64::MAX);
+        Ok(state.condemned(TimestampMs(now.0.saturating_sub(delay_ms)), max))
+    }
+
+    async fn standings(&self, names: Vec<ObjectName>) -> Result<Vec<ObjectStanding>, CallError> {
+        let state = self.current().await?;
+        // Walks all objects of a copy: off the threads that serve.
+        tokio::task::spawn_blocking(move || state.standings(&names))
+            .await
+            .map_err(|error| CallError::Internal(error.to_string()))
+    }
+
+    async fn forget_objects(&self, objects: Vec<ObjectId>) -> Result<(), CallError> {
+        match self.propose(CommandBody::ForgetObjects(objects)).await?.1 {
+            Answer::Done => Ok(()),
+            other => Err(nonsense(&other)),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each walks the whole state: they are for checking, never for the apply path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_format::state::{BrokerStatus, ObjectStatus};
 use ottla_model::{BrokerAuthor, ObjectId, Offset};
@@ -98,7 +98,8 @@ pub fn sequenced(state: &State) -> Result<(), Violation> {
 }
 
 /// I-LIVE: every extent's object exists and lies within it; references and live bytes are what the
-/// extents add up to; an object is live exactly as long as it has a reference.
+/// extents add up to; an object is live exactly as long as it has a reference, and is in the index
+/// of condemned ones from then on.
 pub fn live(state: &State) -> Result<(), Violation> {
     let mut used: BTreeMap<ObjectId, (u32, u64)> = BTreeMap::new();
     for (_, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
@@ -117,6 +118,14 @@ pub fn live(state: &State) -> Result<(), Violation> {
             let counted = format!("{references} extents with {bytes} bytes");
             return violated("I-LIVE", format!("object {id}: {counted}, {object:?}"));
         }
+    }
+    let condemned = state.objects.iter().filter_map(|(id, object)| match object.status {
+        ObjectStatus::Live => None,
+        ObjectStatus::Condemned { at } => Some((at, id)),
+    });
+    let condemned: BTreeSet<_> = condemned.collect();
+    if !condemned.iter().eq(state.objects.condemned().iter()) {
+        return violated("I-LIVE", format!("the index of condemned objects is not {condemned:?}"));
     }
     match used.first_key_value() {
         Some((id, _)) => violated("I-LIVE", format!("object {id} is referenced and unknown")),

@@ -57,6 +57,7 @@ pub mod partition;
 pub mod producers;
 mod reads;
 mod records;
+mod sweep;
 pub mod topics;
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Committed objects, by number.
 //!
 //! Numbers are given out in commit order, so new objects are always at the end; forgotten ones
-//! leave holes, which cost nothing. Objects lie in chunks of 256 numbers that copies share.
+//! leave holes, which cost nothing. Objects lie in chunks of 256 numbers that copies share. An
+//! index tells which are condemned and since when; no record holds it, it is made when they load.
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use ottla_control_api::view::ObjectRef;
 use ottla_format::state::{CHUNK_LENGTH, ObjectEntry, ObjectStatus, StateKey};
-use ottla_model::ObjectId;
+use ottla_model::{ObjectId, TimestampMs};
 
 use super::books::Books;
 
@@ -17,7 +18,10 @@ type Chunk = Vec<(u8, ObjectEntry)>;
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Objects(OrdMap<u64, Arc<Chunk>>);
+pub struct Objects {
+    by_chunk: OrdMap<u64, Arc<Chunk>>,
+    condemned: OrdSet<(TimestampMs, ObjectId)>,
+}
 
 pub(super) fn chunk_of(object: ObjectId) -> u64 {
     object.0 / CHUNK_LENGTH as u64
@@ -30,14 +34,14 @@ fn slot_of(object: ObjectId) -> u8 {
 impl Objects {
     /// One of them.
     pub fn get(&self, object: ObjectId) -> Option<&ObjectEntry> {
-        let chunk = self.0.get(&chunk_of(object))?;
+        let chunk = self.by_chunk.get(&chunk_of(object))?;
         let at = chunk.binary_search_by_key(&slot_of(object), |(slot, _)| *slot).ok()?;
         chunk.get(at).map(|(_, entry)| entry)
     }
 
     /// All of them, in order of number.
     pub fn iter(&self) -> impl Iterator<Item = (ObjectId, &ObjectEntry)> {
-        self.0.iter().flat_map(|(number, chunk)| {
+        self.by_chunk.iter().flat_map(|(number, chunk)| {
             chunk.iter().map(move |(slot, entry)| {
                 (ObjectId(number * CHUNK_LENGTH as u64 + u64::from(*slot)), entry)
             })
@@ -50,21 +54,42 @@ impl Objects {
         Some(Arc::new(ObjectRef { id: object, name: entry.name, size: entry.size }))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_chunk.values().map(|chunk| chunk.len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_chunk.is_empty()
+    }
+
+    /// Those without a reference, in the order in which they lost it.
+    pub fn condemned(&self) -> &OrdSet<(TimestampMs, ObjectId)> {
+        &self.condemned
+    }
+
     pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[(u8, ObjectEntry)])> {
-        self.0.iter().map(|(number, chunk)| (*number, chunk.as_slice()))
+        self.by_chunk.iter().map(|(number, chunk)| (*number, chunk.as_slice()))
     }
 
     pub(super) fn chunk(&self, number: u64) -> Option<&[(u8, ObjectEntry)]> {
-        self.0.get(&number).map(|chunk| chunk.as_slice())
+        self.by_chunk.get(&number).map(|chunk| chunk.as_slice())
     }
 
     pub(super) fn load_chunk(&mut self, number: u64, chunk: Chunk) {
-        self.0.insert(number, Arc::new(chunk));
+        for (slot, entry) in &chunk {
+            let object =
+                number.saturating_mul(CHUNK_LENGTH as u64).saturating_add(u64::from(*slot));
+            note_condemned(&mut self.condemned, ObjectId(object), entry);
+        }
+        self.by_chunk.insert(number, Arc::new(chunk));
     }
 
     /// Puts in a new object; its number is the highest so far.
     pub(super) fn insert(&mut self, object: ObjectId, entry: ObjectEntry, books: &mut Books) {
-        let chunk = self.0.entry(chunk_of(object)).or_default();
+        note_condemned(&mut self.condemned, object, &entry);
+        let chunk = self.by_chunk.entry(chunk_of(object)).or_default();
         Arc::make_mut(chunk).push((slot_of(object), entry));
         enter(object, &entry, books);
     }
@@ -82,12 +107,13 @@ impl Objects {
     }
 
     fn change(&mut self, object: ObjectId, books: &mut Books, by: impl FnOnce(&mut ObjectEntry)) {
-        let Some(chunk) = self.0.get_mut(&chunk_of(object)) else { return };
+        let Some(chunk) = self.by_chunk.get_mut(&chunk_of(object)) else { return };
         let slot = slot_of(object);
         let Ok(at) = chunk.binary_search_by_key(&slot, |(slot, _)| *slot) else { return };
         if let Some((_, entry)) = Arc::make_mut(chunk).get_mut(at) {
             books.digest.remove(&StateKey::Objects(object.0), |out| entry.put(out));
             by(entry);
+            note_condemned(&mut self.condemned, object, entry);
             enter(object, entry, books);
         }
     }
@@ -96,21 +122,30 @@ impl Objects {
     /// never be forgotten, whoever asks (I-LIVE).
     pub(super) fn forget(&mut self, objects: &[ObjectId], books: &mut Books) {
         for object in objects {
-            let condemned = self
-                .get(*object)
-                .filter(|entry| matches!(entry.status, ObjectStatus::Condemned { .. }));
-            let Some(entry) = condemned.copied() else { continue };
+            let Some(entry) = self.get(*object).copied() else { continue };
+            let ObjectStatus::Condemned { at } = entry.status else { continue };
+            self.condemned.remove(&(at, *object));
             books.digest.remove(&StateKey::Objects(object.0), |out| entry.put(out));
             books.dirty.object(*object);
             let number = chunk_of(*object);
-            if let Some(chunk) = self.0.get_mut(&number) {
+            if let Some(chunk) = self.by_chunk.get_mut(&number) {
                 let chunk = Arc::make_mut(chunk);
                 chunk.retain(|(slot, _)| *slot != slot_of(*object));
                 if chunk.is_empty() {
-                    self.0.remove(&number);
+                    self.by_chunk.remove(&number);
                 }
             }
         }
+    }
+}
+
+fn note_condemned(
+    condemned: &mut OrdSet<(TimestampMs, ObjectId)>,
+    object: ObjectId,
+    entry: &ObjectEntry,
+) {
+    if let ObjectStatus::Condemned { at } = entry.status {
+        condemned.insert((at, object));
     }
 }
 

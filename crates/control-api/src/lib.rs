@@ -1,4 +1,5 @@
-//! What a broker may ask the control plane: the trait, its messages, its errors.
+//! What a broker may ask the control plane: the trait, its messages, its errors. (And what a
+//! compactor may: [`SweepControl`].)
 //!
 //! # Contract
 //!
@@ -20,12 +21,16 @@
 
 mod error;
 mod messages;
+mod sweep;
 pub mod view;
 
 pub use error::{CallError, CallErrorKind, OpError};
 pub use messages::{
     BrokerInfo, CreateTopicRequest, ExtentPage, FindExtents, GroupState, PartitionBounds,
     Registration, TimestampQuery,
+};
+pub use sweep::{
+    Condemned, CondemnedObject, ObjectStanding, REFERENCE_LIFE_MAX, SweepControl, SweepMark,
 };
 
 use async_trait::async_trait;

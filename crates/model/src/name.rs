@@ -24,9 +24,7 @@ pub enum NameError {
     #[error("the topic name has {0} characters; at most 249 are allowed")]
     TooLong(usize),
     /// A character outside the legal set.
-    #[error(
-        "the topic name contains {0:?}; allowed are ASCII letters, digits, '.', '_' and '-'"
-    )]
+    #[error("the topic name contains {0:?}; allowed are ASCII letters, digits, '.', '_' and '-'")]
     IllegalCharacter(char),
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{BrokerAuthor, ProcessNonce};
+use crate::{BrokerAuthor, BrokerEpoch, BrokerId, ProcessNonce};
 
 /// Position of an object in its writer's seal order: 0, 1, 2, … per broker epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +54,21 @@ impl fmt::Display for ObjectName {
     }
 }
 
+impl ObjectName {
+    /// The name that is shown as `text`; `None` when no name is.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (object, attempt) = text.split_once('.')?;
+        let mut parts = object.split('-');
+        let broker = BrokerId(parts.next()?.parse().ok()?);
+        let epoch = BrokerEpoch(parts.next()?.parse().ok()?);
+        let nonce = ProcessNonce(u64::from_str_radix(parts.next()?, 16).ok()?);
+        let seq = ObjectSeq(parts.next()?.parse().ok()?);
+        let attempt = Attempt(attempt.parse().ok()?);
+        let name = Self { author: BrokerAuthor { broker, epoch }, nonce, seq, attempt };
+        (name.to_string() == text).then_some(name)
+    }
+}
+
 /// The control plane's number of a committed object: dense, in commit order, never reused. Extents
 /// name their object by it; the key is looked up once per object, not stored once per extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,5 +77,28 @@ pub struct ObjectId(pub u64);
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_is_shown_and_nothing_else_is() {
+        let name = ObjectName {
+            author: BrokerAuthor { broker: BrokerId(3), epoch: BrokerEpoch(u64::MAX) },
+            nonce: ProcessNonce(0xabc),
+            seq: ObjectSeq(4),
+            attempt: Attempt(2),
+        };
+        let shown = name.to_string();
+        assert_eq!(ObjectName::parse(&shown), Some(name));
+        let others =
+            ["", ".", "3-7-abc-4.2", "03-7-0000000000000abc-4.2", "3-7-0000000000000abc-4"];
+        for other in others.iter().copied().chain([shown.replace('4', "+4").as_str()]) {
+            assert_eq!(ObjectName::parse(other), None, "{other:?}");
+        }
+        assert_eq!(ObjectName::parse(&format!("{shown}-1")), None);
     }
 }

@@ -21,6 +21,12 @@ pub fn wal(cluster: ClusterId, name: &ObjectName) -> String {
     format!("{}/{name}", wal_folder(cluster, spread(name)))
 }
 
+/// The name of the object under a key; `None` for a key that [`wal`] never makes.
+pub fn wal_name(cluster: ClusterId, key: &str) -> Option<ObjectName> {
+    let (_, last) = key.rsplit_once('/')?;
+    ObjectName::parse(last).filter(|name| wal(cluster, name) == key)
+}
+
 /// The folders that [`wal`] spreads objects over.
 pub fn wal_folders(cluster: ClusterId) -> Vec<String> {
     (0..SPREAD_FOLDERS).map(|spread| wal_folder(cluster, spread)).collect()
@@ -69,6 +75,15 @@ mod tests {
             wal(ClusterId(1), &name(4, 2)),
             "AAAAAAAAAAAAAAAAAAAAAQ/wal/82/3-7-0000000000000abc-4.2"
         );
+    }
+
+    #[test]
+    fn a_key_is_read_back_and_a_foreign_one_is_not() {
+        let key = wal(ClusterId(1), &name(4, 2));
+        assert_eq!(wal_name(ClusterId(1), &key), Some(name(4, 2)));
+        assert_eq!(wal_name(ClusterId(2), &key), None, "another cluster's");
+        assert_eq!(wal_name(ClusterId(1), &key.replace("/82/", "/83/")), None, "out of place");
+        assert_eq!(wal_name(ClusterId(1), MARKER), None);
     }
 
     #[test]

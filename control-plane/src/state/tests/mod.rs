@@ -7,4 +7,5 @@ mod groups;
 mod model;
 mod random;
 mod sequences;
+mod sweep;
 mod topics;
