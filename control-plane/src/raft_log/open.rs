@@ -64,13 +64,16 @@ pub fn open(
     let recovered = recovery
         .finish(elsewhere)
         .map_err(|refusal| explain(refusal, identity, directory.as_ref()))?;
-    // The very first entry, of term 0, is written before the first vote.
+    // The very first entry, of term 0, is written before the first vote, and applied after it.
     let last = recovered.entries.back().map(|entry| entry.id).or(recovered.purged);
-    if vote.is_none() && last.is_some_and(|last| last.term > 0) {
+    let voted = last.is_some_and(|last| last.term > 0)
+        || elsewhere.snapshot.is_some()
+        || elsewhere.checkpoint.is_some();
+    if vote.is_none() && voted {
         return Err(OpenLogError::Damaged {
             file: directory.describe(VOTE_FILE),
             offset: 0,
-            reason: "it is missing, and the log has entries".to_owned(),
+            reason: "it is missing, and this node has voted before".to_owned(),
         });
     }
 

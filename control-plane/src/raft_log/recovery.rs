@@ -232,7 +232,7 @@ impl Recovery {
 
     /// The whole, checked against what is known from elsewhere.
     pub fn finish(self, elsewhere: AppliedElsewhere) -> Result<Recovered, Refusal> {
-        let log = self.log;
+        let mut log = self.log;
         let first_needed = log.purged.map_or(0, |purged| purged.index + 1);
         if let Some(first) = log.entries.front()
             && first.id.index != first_needed
@@ -247,7 +247,10 @@ impl Recovery {
                 ),
             });
         }
-        let last = log.entries.back().map(|entry| entry.id).or(log.purged).map(|id| id.index);
+        let last = log.entries.back().map(|entry| entry.id).or(log.purged);
+        // A majority of others can commit an entry before this node has it on disk.
+        log.committed = log.committed.min(last);
+        let last = last.map(|id| id.index);
         let applied = elsewhere.snapshot.max(elsewhere.checkpoint);
         if let Some((segment, offset, reason)) = self.stopped
             && applied > last

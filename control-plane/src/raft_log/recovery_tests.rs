@@ -183,3 +183,10 @@ fn a_log_of_another_node_is_refused() {
     let mut recovery = Recovery::new(LogIdentity { node: 2, ..IDENTITY });
     assert!(matches!(recovery.segment(0, &bytes, true), Err(Refusal::Foreign { .. })));
 }
+
+#[test]
+fn nothing_is_taken_for_committed_that_the_log_does_not_hold() {
+    let frames = [(false, entry(0)), (false, Frame::Committed(id(3)))];
+    let log = alone(&segment(0, &frames)).unwrap();
+    assert_eq!(log.committed, Some(id(0)));
+}

@@ -93,6 +93,20 @@ pub enum StartError {
         /// What is wrong with a newer snapshot.
         damaged: Option<String>,
     },
+    /// The log ends below the state that is left: what was acknowledged since is gone with it.
+    #[error(
+        "the log in {} ends at entry {log} and the newest snapshot at entry {state}: the end of \
+         the log is missing; put it back from a copy of this disk",
+        path.display()
+    )]
+    LogTooShort {
+        /// Where the log is.
+        path: PathBuf,
+        /// Its last entry.
+        log: u64,
+        /// The last entry of the state.
+        state: u64,
+    },
     /// Raft did not start, or did not get ready.
     #[error("the control plane did not start: {0}")]
     Raft(String),

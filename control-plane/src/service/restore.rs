@@ -73,7 +73,18 @@ pub fn restore(
 
     let files = open(&directory.raft())?;
     let (log, writer) = RaftLog::start(files, identity, options.log, elsewhere, metrics)?;
-    let (purged, _) = log.ends();
+    let (purged, last) = log.ends();
+    // A snapshot from another node may be ahead of the log. The only voter wrote its own, from
+    // entries that its log held.
+    let only_voter = matches!(record.membership.voters.as_slice(),
+        [voters] if voters.iter().eq([&identity.node]));
+    if only_voter && last.map(|id| id.index) < record.last.map(|id| id.index) {
+        return Err(StartError::LogTooShort {
+            path: directory.raft(),
+            log: last.map_or(0, |id| id.index),
+            state: record.last.map_or(0, |id| id.index),
+        });
+    }
     if purged.map(|id| id.index) > record.last.map(|id| id.index) {
         return Err(StartError::StateTooOld {
             purged: purged.map_or(0, |id| id.index),

@@ -310,6 +310,25 @@ async fn a_log_cut_below_the_checkpoint_is_refused() {
     assert!(error.contains("damaged"), "{error}");
 }
 
+/// What was acknowledged after the snapshot would be gone, and nobody told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_log_is_refused_although_a_snapshot_is_there() {
+    for vote_is_left in [false, true] {
+        let Life { folder: _folder, killed, .. } = life(true).await;
+        // A checkpoint is ahead of the snapshot, and refuses by itself.
+        std::fs::remove_dir_all(killed.join("controller/checkpoint")).unwrap();
+        let raft = killed.join("controller/raft");
+        let vote = std::fs::read(raft.join("vote")).unwrap();
+        std::fs::remove_dir_all(&raft).unwrap();
+        if vote_is_left {
+            std::fs::create_dir(&raft).unwrap();
+            std::fs::write(raft.join("vote"), vote).unwrap();
+        }
+        let error = start(options(&killed)).await.unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_is_refused_with_the_first_ones_pid() {
     let folder = tempfile::tempdir().unwrap();
