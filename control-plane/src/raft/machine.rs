@@ -61,8 +61,12 @@ impl Machine {
     }
 
     /// A copy for the checkpoint with the keys that changed since the last one.
+    ///
+    /// # Panics
+    /// When an apply has panicked: what it left may be half an entry's work, with a digest that
+    /// agrees, and a start that found it in the checkpoint would apply the entry on top of it.
     pub fn cut_checkpoint(&self) -> (State, DirtyKeys, AppliedRecord) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock().expect("no apply has panicked");
         let (state, dirty) = inner.state.cut_checkpoint();
         (state, dirty, inner.record.clone())
     }
@@ -115,5 +119,27 @@ impl Machine {
         let Inner { state, watchers, .. } = &mut *inner;
         watchers.reset(state);
         self.applied.send_replace(state.applied());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use ottla_model::ClusterId;
+
+    use super::*;
+
+    #[test]
+    fn what_a_panicking_apply_left_is_never_cut_for_the_checkpoint() {
+        let machine = Machine::new(State::new(ClusterId(1)), AppliedRecord::default());
+        let (_, dirty, _) = machine.cut_checkpoint();
+        assert!(!dirty.is_empty());
+        let apply = || {
+            let _inner = machine.lock();
+            panic!("half of an entry is applied");
+        };
+        assert!(catch_unwind(AssertUnwindSafe(apply)).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| machine.cut_checkpoint())).is_err());
     }
 }
