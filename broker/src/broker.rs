@@ -97,6 +97,9 @@ pub enum BrokerEnd {
     /// It cannot hold a registration any more.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The task that writes has died of a defect: nothing that is produced would be answered.
+    #[error("the write path failed inside the process; the lines before say how")]
+    Writer,
 }
 
 /// A running broker. Dropping it ends its tasks at once; [`Broker::drain`] is the orderly way.
@@ -308,14 +311,18 @@ impl Session {
         let random = self.write_parts.random.clone();
         loop {
             let writer = self.writer.get();
+            let mut writer_died = false;
             let fenced_at_commit = async {
-                if !writer.fenced().await {
-                    std::future::pending::<()>().await;
-                }
+                // Nobody stops a writer but this task.
+                writer_died = !writer.fenced().await;
             };
             tokio::select! {
                 _ = &mut stopped => break,
                 () = registration::hold_session(&control, &self.registration, fenced_at_commit) => {}
+            }
+            if writer_died {
+                end.send_replace(Some(BrokerEnd::Writer));
+                break;
             }
             tracing::warn!(author = ?self.registration.author, "fenced; registering again");
             let again = registration::register(&*control, &random, &self.request);

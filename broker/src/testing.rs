@@ -56,6 +56,7 @@ struct Inner {
     groups: BTreeMap<GroupId, GroupState>,
     next_id: u64,
     watchers: Vec<mpsc::Sender<WatchEvent>>,
+    commits_panic: bool,
     /// Commits wait here while they are held back.
     held: Option<Vec<tokio::sync::oneshot::Sender<()>>>,
 }
@@ -139,6 +140,11 @@ impl FakeControl {
         self.lock().held = Some(Vec::new());
     }
 
+    /// Commits panic in the task that makes them.
+    pub fn break_commits(&self) {
+        self.lock().commits_panic = true;
+    }
+
     pub fn let_commits_go(&self) {
         self.lock().held = None;
     }
@@ -203,6 +209,8 @@ impl ControlPlane for FakeControl {
     }
 
     fn commit_objects(&self, request: CommitObjects) -> Answering<Vec<ObjectOutcome>> {
+        let panics = self.lock().commits_panic;
+        assert!(!panics, "commits are broken");
         let mut inner = self.lock();
         let wait = inner.held.as_mut().map(|held| {
             let (sender, receiver) = tokio::sync::oneshot::channel();

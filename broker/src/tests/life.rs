@@ -40,6 +40,18 @@ async fn a_broker_replaced_by_another_process_ends() {
 }
 
 #[tokio::test]
+async fn a_broker_whose_writer_died_ends() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    world.control.break_commits();
+    client.send(9, &produce("t", -1, &[(0, batch(&["v"]))])).await;
+    let end = timeout(Duration::from_secs(5), world.broker.ended()).await.unwrap();
+    assert_eq!(end, BrokerEnd::Writer);
+    world.broker.drain().await;
+}
+
+#[tokio::test]
 async fn draining_answers_what_is_in_flight_and_ends_in_seconds() {
     let world = World::start().await;
     let address = world.broker.local_address();
