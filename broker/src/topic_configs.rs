@@ -209,8 +209,8 @@ pub fn find(name: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.iter().find(|config| config.name == name)
 }
 
-/// Checks configs by name and type. The error names what is wrong and, for an unknown name, the
-/// nearest known one.
+/// Checks configs by name and type, and takes the spaces off their values as Kafka does. The error
+/// names what is wrong and, for an unknown name, the nearest known one.
 pub fn check<'a>(
     configs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
 ) -> Result<BTreeMap<String, String>, String> {
@@ -219,7 +219,7 @@ pub fn check<'a>(
         let config = find(name).ok_or_else(|| unknown(name))?;
         let value = value.ok_or_else(|| format!("Null value not supported for {name}"))?;
         config.check(value)?;
-        if checked.insert(name.to_owned(), value.to_owned()).is_some() {
+        if checked.insert(name.to_owned(), value.trim().to_owned()).is_some() {
             return Err(format!("{name} is given twice"));
         }
     }
@@ -349,6 +349,13 @@ mod tests {
         assert!(check("message.timestamp.type", "createtime").is_err());
         assert!(super::check([("retention.ms", None)]).is_err());
         assert!(super::check([("flush.ms", Some("1")), ("flush.ms", Some("1"))]).is_err());
+    }
+
+    /// The state machine reads some of them, and compares them as they are.
+    #[test]
+    fn values_are_kept_without_the_spaces_around_them() {
+        let checked = check([("message.timestamp.type", Some(" LogAppendTime "))]).unwrap();
+        assert_eq!(checked.get("message.timestamp.type").unwrap(), "LogAppendTime");
     }
 
     #[test]
