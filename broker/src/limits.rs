@@ -24,6 +24,10 @@ pub const WRITE_STALL_MAX: Duration = Duration::from_secs(360);
 /// Kafka's own clients keep five under way, librdkafka more when its idempotence is off.
 pub const IN_FLIGHT_MAX: usize = 64;
 
+/// How long a Produce without answer may be undecided before its connection is closed. It has no
+/// time-out in Kafka; this is what Kafka's clients give to requests with an answer.
+pub const SILENT_PRODUCE_MAX: Duration = Duration::from_secs(30);
+
 /// Waiting Fetches of one connection. A client has one; more would only multiply answers in memory.
 pub const FETCHES_IN_FLIGHT_MAX: u32 = 4;
 

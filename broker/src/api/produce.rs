@@ -4,7 +4,7 @@
 //! order of arrival, and answers when they are decided. Nothing here waits before the batches are
 //! in the buffer. Bytes are kept as received. One bad partition never fails another. acks=1 and −1
 //! mean the same: answered after the object is durable and the commit applied. acks=0 has no
-//! answer; an error closes the connection.
+//! answer and no time-out; an error closes the connection.
 //!
 //! Differences from Kafka: timestamps are checked by the batch header's base and maximum, not
 //! record by record; a partition named twice in one request is refused.
@@ -48,7 +48,7 @@ use super::Closes;
 use crate::context::{ConnectionInfo, Context};
 use crate::errors::{self, ApiError, NamedBy};
 use crate::topic_configs::WriteSettings;
-use crate::topics;
+use crate::{limits, topics};
 
 /// The first version that names topics by id.
 const BY_ID_FROM: i16 = 13;
@@ -111,7 +111,10 @@ pub(crate) fn handle(
     frame: Frame,
 ) -> Result<Pending, Closes> {
     let named_by = if version >= BY_ID_FROM { NamedBy::Id } else { NamedBy::Name };
-    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let timeout = match request.acks {
+        0 => limits::SILENT_PRODUCE_MAX,
+        _ => Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)),
+    };
     let acks_are_valid = matches!(request.acks, -1..=1);
     let repeated = repeated_partitions(&request);
     let now = context.clock.now();

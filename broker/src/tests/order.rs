@@ -102,3 +102,13 @@ async fn acks_0_has_no_answer_and_an_error_closes_the_connection() {
     client.send(9, &produce("nowhere", 0, &[(0, batch(&["v"]))])).await;
     assert!(client.sees_the_end().await);
 }
+
+#[tokio::test]
+async fn acks_0_has_no_time_out_that_could_close_the_connection() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    let silent = produce("t", 0, &[(0, batch(&["v"]))]).with_timeout_ms(0);
+    client.send(9, &silent).await;
+    assert_eq!(fetched(&mut client, "t", 0).await.high_watermark, 1);
+}
