@@ -5,6 +5,7 @@
 //! * [`view`]: what this broker knows of topics and partitions, fed by the control plane's watch.
 //! * [`cache`]: pieces of objects that were written or read lately.
 //! * [`read`]: from a fetch to byte ranges of objects, and back to record batches.
+//! * [`sweep`]: deleting the objects that nobody needs any more.
 //! * [`limits`]: every bound, with its reason.
 //!
 //! This crate keeps nothing on disk (I-NODISK), knows no Kafka request, and reaches the control
@@ -13,6 +14,7 @@
 pub mod cache;
 pub mod limits;
 pub mod read;
+pub mod sweep;
 pub mod view;
 pub mod write;
 

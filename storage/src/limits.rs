@@ -250,3 +250,50 @@ const _: () = assert!(
         <= CACHE_BYTES_DEFAULT / 100 * CACHE_CATCH_UP_PERCENT,
     "what is read ahead is still there when it is asked for"
 );
+
+// ---- The sweep ---------------------------------------------------------------------------------
+
+/// How often condemned objects are asked for: a question to the control plane, and no request to
+/// the store unless some are due.
+pub const SWEEP_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+
+/// An object without a commit is left alone until it is this old: far longer than any broker
+/// takes from an upload to its commit, so that orphans are what is asked about.
+pub const ORPHAN_AGE_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// The part of all objects that one pass may delete, in percent. Somebody who deleted a topic by
+/// mistake and stops the sweep keeps most of it.
+pub const SWEEP_SHARE_PERCENT_DEFAULT: u32 = 25;
+
+/// One pass may delete this many objects whatever the share: a quarter of a small bucket is less
+/// than one topic's worth.
+pub const SWEEP_OBJECTS_ALWAYS: u64 = 1_000;
+
+/// Objects that are deleted between two reports of what is gone.
+pub const SWEEP_BATCH: usize = 1_000;
+
+/// Deletes on their way at the same time: a few hundred a second, and never the load that makes a
+/// store slow for others.
+pub const SWEEP_DELETES_AT_ONCE: usize = 16;
+
+/// Names that are asked about in one call, unless one folder has more: 3 MB of them.
+pub const SWEEP_NAMES_AT_ONCE: usize = 65_536;
+
+/// Orphans that one pass remembers to delete; the next one finds the rest.
+pub const SWEEP_ORPHANS_MAX: usize = 65_536;
+
+/// How long after everybody gave it up an upload can still arrive: four times as long as the
+/// store's client goes on with it.
+pub const LATE_ATTEMPT_MAX: Duration =
+    Duration::from_secs(4 * ottla_object_io::limits::WRITE_TIMEOUT.as_secs());
+
+/// A fetch asks where its records are and then reads them. Twice that time is within what a
+/// reference may live; the other half is for a view that is behind.
+const _: () = assert!(
+    2 * (FETCH_QUESTION_TIME_MAX.as_secs()
+        + ottla_object_io::limits::READ_ATTEMPTS_MAX as u64
+            * (ottla_object_io::limits::READ_TIMEOUT.as_secs()
+                + ottla_object_io::limits::READ_PAUSE_MAX.as_secs()))
+        <= ottla_control_api::REFERENCE_LIFE_MAX.as_secs(),
+    "I-LIVE: no reference is used after its object can be gone"
+);

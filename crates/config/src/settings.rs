@@ -121,6 +121,24 @@ section! {
 }
 
 section! {
+    /// The sweep: deleting objects that nobody needs any more.
+    pub struct Sweep in "sweep" {
+        /// How often objects without a reference are looked for. Costs no request to the store
+        /// unless there are some.
+        interval: Duration = "1m", range "100ms" to "1d";
+        /// How long an object stays after its last record was deleted. Shorter than the default
+        /// only for tests: a slow reader would find its object gone.
+        condemned_delay: Duration = "10m", range "0ms" to "30d";
+        /// How old an object that was never committed must be to be deleted.
+        orphan_age: Duration = "1h", range "0ms" to "30d";
+        /// The part of the bucket's objects that one pass may delete, in percent. More objects
+        /// without a reference wait for the next pass; more that were never committed are left
+        /// alone, with an error in the log.
+        share_percent: u32 = "25", range "1" to "100";
+    }
+}
+
+section! {
     /// Logs, on standard error.
     pub struct Log in "log" {
         /// `text` for people, `json` for machines: one object per line.
@@ -165,6 +183,7 @@ config! {
     object_store: ObjectStore,
     produce: Produce,
     cache: Cache,
+    sweep: Sweep,
     log: Log,
 }
 

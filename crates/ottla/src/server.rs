@@ -4,9 +4,9 @@
 //!
 //! Settings, logs, controller (which locks the data directory for this process and replays its
 //! log), admin listener (alive, not ready), object store (claimed for the cluster), broker. The
-//! broker opens its listener when it has caught up and is registered; only then is the node ready
-//! and the banner printed. A signal takes the parts down in the reverse order: the broker drains
-//! while the controller still commits for it.
+//! broker opens its listener when it has caught up and is registered; then the compactor's sweep
+//! starts, the node is ready and the banner is printed. A signal takes the parts down: the broker
+//! drains while the controller still commits for it, then the others end.
 //!
 //! # Failure
 //!

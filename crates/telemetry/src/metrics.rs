@@ -21,6 +21,7 @@ mod object_store;
 mod process;
 mod produce;
 mod raft;
+mod sweep;
 
 pub use define::MetricInfo;
 pub use fetch::FetchMetrics;
@@ -30,6 +31,7 @@ pub use memory::MemoryMetrics;
 pub use object_store::ObjectStoreMetrics;
 pub use produce::ProduceMetrics;
 pub use raft::RaftMetrics;
+pub use sweep::SweepMetrics;
 
 use std::sync::Arc;
 
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub kafka: KafkaMetrics,
     /// Bytes held, by owner.
     pub memory: MemoryMetrics,
+    /// Objects deleted from the bucket.
+    pub sweep: SweepMetrics,
     process: ProcessMetrics,
     registry: Registry,
 }
@@ -67,6 +71,7 @@ impl Metrics {
             raft: RaftMetrics::register(&registry),
             kafka: KafkaMetrics::register(&registry),
             memory: MemoryMetrics::register(&registry),
+            sweep: SweepMetrics::register(&registry),
             process: ProcessMetrics::register(&registry),
             registry,
         })
@@ -91,6 +96,7 @@ impl Metrics {
             RaftMetrics::inventory(),
             KafkaMetrics::inventory(),
             MemoryMetrics::inventory(),
+            SweepMetrics::inventory(),
             ProcessMetrics::inventory(),
         ];
         let mut all: Vec<MetricInfo> = groups.into_iter().flatten().collect();

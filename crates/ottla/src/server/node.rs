@@ -8,6 +8,7 @@ use ottla_control_plane::service::{Controller, ControllerOptions, StartError as 
 use ottla_env::{Clock, Random, net};
 use ottla_object_io::Store;
 use ottla_storage::cache::Cache;
+use ottla_storage::sweep::{Sweep, SweepParts};
 use ottla_telemetry::Metrics;
 use tokio::time::timeout;
 
@@ -58,6 +59,7 @@ struct Node {
     controller: Controller,
     admin: Admin,
     broker: Broker,
+    sweep: Sweep,
 }
 
 impl Node {
@@ -76,19 +78,28 @@ impl Node {
             Arc::clone(&metrics),
         )?;
         bucket::claim(&*store, &options.store_url, &controller, &random).await?;
+        let store = store as Arc<dyn Store>;
+        let sweep = SweepParts {
+            cluster: controller.cluster_id(),
+            store: Arc::clone(&store),
+            control: controller.sweep_api(),
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        };
         let parts = Parts {
             control: controller.api(),
             cluster: controller.cluster_id(),
             write: options.write.for_store(&*store),
             cache: Cache::new(options.cache_bytes, &metrics),
-            store: store as Arc<dyn Store>,
+            store,
             clock,
             random,
             metrics,
         };
         let broker = Broker::start(options.broker.clone(), parts).await.map_err(not_started)?;
+        let sweep = Sweep::start(sweep, options.sweep);
         admin.set_phase(Phase::Ready);
-        Ok(Self { controller, admin, broker })
+        Ok(Self { controller, admin, broker, sweep })
     }
 
     fn banner(&self, options: &NodeOptions) -> String {
@@ -109,6 +120,7 @@ impl Node {
     async fn stop(self) {
         self.admin.set_phase(Phase::Draining);
         self.broker.drain().await;
+        self.sweep.stop().await;
         self.controller.stop().await;
         self.admin.stop().await;
         tracing::info!("stopped");
@@ -124,6 +136,7 @@ async fn start_controller(
     let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
     let mut controller = ControllerOptions::new(&options.data_dir, node_id);
     controller.address = options.rpc_listen.to_string();
+    controller.condemned_delay = options.condemned_delay;
     Controller::start(controller, clock.clone(), random.clone(), Arc::clone(metrics)).await.map_err(
         |error| match error {
             ControllerError::Directory { .. } => {

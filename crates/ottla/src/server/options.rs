@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ottla_broker::BrokerOptions;
 use ottla_config::{Config, HostPort};
 use ottla_model::{Az, BrokerId};
 use ottla_object_io::{S3Credentials, S3Options, Store, StoreOptions, StoreUrl};
+use ottla_storage::sweep::SweepOptions;
 use ottla_storage::write::WriteOptions;
 
 /// The directory of objects in the data directory, when no store is named.
@@ -30,6 +32,10 @@ pub struct NodeOptions {
     pub write: WriteSettings,
     /// Memory for cached object data.
     pub cache_bytes: usize,
+    /// The sweep.
+    pub sweep: SweepOptions,
+    /// How long the control plane keeps an object without a reference.
+    pub condemned_delay: Duration,
     /// The broker.
     pub broker: BrokerOptions,
 }
@@ -70,6 +76,12 @@ impl NodeOptions {
             store: store_options(config)?,
             write: WriteSettings(config.produce.clone()),
             cache_bytes: config.cache.bytes.as_usize(),
+            sweep: SweepOptions {
+                interval: config.sweep.interval,
+                orphan_age: config.sweep.orphan_age,
+                share_percent: config.sweep.share_percent,
+            },
+            condemned_delay: config.sweep.condemned_delay,
             broker: broker_options(config)?,
         })
     }
