@@ -615,17 +615,47 @@ async fn timestamps_respect_isolation_log_start_and_append_time() {
     assert_eq!(unknown, Err(ReadError::UnknownPartition));
 }
 
-#[tokio::test]
-async fn headers_that_claim_a_later_time_are_looked_behind() {
-    let world = World::new().await;
+/// A batch whose header claims a later time than its two records have.
+fn liar() -> Bytes {
     let mut liar = batch_of(&[100, 101], 5, false).to_vec();
     liar[35..43].copy_from_slice(&500i64.to_be_bytes());
     let crc = crc32c::crc32c(&liar[21..]);
     liar[17..21].copy_from_slice(&crc.to_be_bytes());
-    world.append(0, 0, &[Bytes::from(liar)]).await;
+    liar.into()
+}
+
+#[tokio::test]
+async fn headers_that_claim_a_later_time_are_looked_behind() {
+    let world = World::new().await;
+    world.append(0, 0, &[liar()]).await;
     world.append(0, 2, &[batch_of(&[50], 5, false)]).await;
     world.append(0, 3, &[batch_of(&[300, 400], 5, false)]).await;
     let query = TimestampQuery::AtOrAfter(TimestampMs(350));
     let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
     assert_eq!(found, Ok(Some((Offset(4), TimestampMs(400)))));
+}
+
+#[tokio::test]
+async fn a_record_far_behind_a_header_that_claims_its_time_is_found() {
+    let world = World::new().await;
+    world.append(0, 0, &[liar()]).await;
+    for base in 2..42 {
+        world.append(0, base, &[batch_of(&[50], 5, false)]).await;
+    }
+    world.append(0, 42, &[batch_of(&[400], 5, false)]).await;
+    let query = TimestampQuery::AtOrAfter(TimestampMs(350));
+    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    assert_eq!(found, Ok(Some((Offset(42), TimestampMs(400)))));
+}
+
+#[tokio::test]
+async fn a_look_up_that_is_given_up_never_says_that_there_is_no_record() {
+    let world = World::new().await;
+    for at in 0..20 {
+        world.append(0, 2 * at, &[liar()]).await;
+    }
+    world.append(0, 40, &[batch_of(&[400], 5, false)]).await;
+    let query = TimestampQuery::AtOrAfter(TimestampMs(350));
+    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    assert!(matches!(found, Err(ReadError::Corrupt(_))), "{found:?}");
 }

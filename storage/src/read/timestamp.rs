@@ -42,21 +42,24 @@ impl Reader {
         // looked at.
         for _ in 0..TIMESTAMP_EXTENTS_MAX {
             let bounds = page.bounds.ok_or(ReadError::UnknownPartition)?;
-            let Some(extent) = first_candidate(&page, query) else { return Ok(None) };
+            let Some(last) = page.extents.last() else { return Ok(None) };
             let readable = Readable { from: bounds.log_start, end: isolation.end(&bounds) };
-            if extent.base_offset >= readable.end {
-                return Ok(None);
+            let mut behind = last.last_offset;
+            if let Some(extent) = first_candidate(&page, query) {
+                if extent.base_offset >= readable.end {
+                    return Ok(None);
+                }
+                let found = self.search(&extent, query, readable).await?;
+                if found.is_some() || query == TimestampQuery::Max {
+                    return Ok(found);
+                }
+                behind = extent.last_offset;
             }
-            let found = self.search(&extent, query, readable).await?;
-            if found.is_some() || query == TimestampQuery::Max {
-                return Ok(found);
-            }
-            page = self.find_extents(partition, extent.last_offset.plus(1), extent.length).await?;
-            if page.extents.is_empty() {
-                return Ok(None);
-            }
+            // As many as one answer has: those that cannot hold it are passed over unread.
+            page = self.find_extents(partition, behind.plus(1), u64::MAX).await?;
         }
-        Ok(None)
+        let reason = "too many batch headers claim a later time than their records have";
+        Err(ReadError::Corrupt(reason.to_owned()))
     }
 
     async fn search(
@@ -126,13 +129,9 @@ impl Readable {
 fn first_candidate(page: &ExtentPage, query: TimestampQuery) -> Option<Arc<Extent>> {
     match query {
         TimestampQuery::Max => page.extents.first().cloned(),
-        // Extents that cannot hold it are skipped, but the last one says where to go on.
-        TimestampQuery::AtOrAfter(time) => page
-            .extents
-            .iter()
-            .find(|extent| extent.max_timestamp >= time)
-            .or(page.extents.last())
-            .cloned(),
+        TimestampQuery::AtOrAfter(time) => {
+            page.extents.iter().find(|extent| extent.max_timestamp >= time).cloned()
+        }
     }
 }
 
