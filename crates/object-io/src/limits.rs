@@ -49,5 +49,22 @@ pub const MARKER_ATTEMPTS_MAX: u32 = 5;
 /// and a directory of a file system stays small.
 pub const SPREAD_FOLDERS: u64 = 256;
 
+/// Objects of this size on are written to a directory past the page cache. Below it, the fixed cost
+/// of waiting for the disk twice is worth more than the copy.
+pub const DIRECT_BYTES_MIN: u64 = 256 << 10;
+
+/// How much of an object is collected before it is written to a directory: half of a full object.
+/// More gains nothing, with a quarter of it each write's fixed cost begins to show.
+pub const FILE_WRITE_BYTES: usize = 4 << 20;
+
+/// Objects of [`DIRECT_BYTES_MIN`] and more that are written to a directory at the same time: each
+/// has a buffer, and more do not make a disk faster.
+pub const FILE_WRITES_MAX: usize = 4;
+
+/// Names tried for a file that is being written. Each one that is taken was left by a process that
+/// was killed while it wrote the same key, which happens hardly once.
+pub const STAGED_NAMES_MAX: u32 = 16;
+
+const _: () = assert!(DIRECT_BYTES_MIN <= FILE_WRITE_BYTES as u64);
 const _: () = assert!(SPREAD_FOLDERS == 256, "a spread folder's name is two hex digits");
 const _: () = assert!(READ_PAUSE_FIRST.as_nanos() <= READ_PAUSE_MAX.as_nanos());

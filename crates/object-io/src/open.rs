@@ -98,12 +98,12 @@ pub fn open(
     random: Random,
     metrics: Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
-    let native = match url.parse()? {
-        StoreUrl::Memory => backend::memory(),
-        StoreUrl::File(path) => backend::file(&path)?,
-        StoreUrl::S3 { bucket, prefix } => backend::s3(&bucket, &prefix, &options.s3)?,
+    let store: Arc<dyn Store> = match url.parse()? {
+        StoreUrl::Memory => Arc::new(backend::memory()),
+        StoreUrl::File(path) => Arc::new(backend::file(&path)?),
+        StoreUrl::S3 { bucket, prefix } => Arc::new(backend::s3(&bucket, &prefix, &options.s3)?),
     };
-    Ok(reliable(Arc::new(native), options, random, metrics))
+    Ok(reliable(store, options, random, metrics))
 }
 
 /// A fresh store in memory with nothing around it, for tests that put a

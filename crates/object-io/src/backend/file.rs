@@ -1,25 +1,154 @@
 //! Objects in a directory.
 //!
-//! `object_store`'s local client writes `<key>#<n>`, renames it to `<key>`, and, told to, syncs
-//! the file before and the directory after the rename. So a write costs two syncs, in a directory
-//! that exists; making a missing directory costs two more. That is why the folders of the keys are
-//! made ahead ([`make_folders`]). A process that is killed in between leaves its `<key>#<n>`
-//! behind, which no listing shows: [`open`] removes them. Another process that is writing one of
-//! them at that moment (several brokers may share a directory) sees its write fail and tries again
-//! under another key.
+//! Objects are written and read here ([`write`](self::write), [`read`](self::read)), with as few
+//! system calls, copies and hand-overs between threads as they need. Everything rare is left to
+//! `object_store`'s local client, whose way of writing is the same: `<key>#<n>`, renamed to `<key>`,
+//! file and directory synced. So a write costs two syncs, in a directory that exists; making a
+//! missing directory costs two more. That is why the folders of the keys are made ahead
+//! ([`make_folders`]). A process that is killed in between leaves its `<key>#<n>` behind, which no
+//! listing shows: [`open`] removes them. Another process that is writing one of them at that moment
+//! (several brokers may share a directory) sees its write fail and tries again under another key.
 
+mod read;
+mod write;
+
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use object_store::local::LocalFileSystem;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use super::Native;
-use crate::OpenError;
+use super::native::checked_path;
+use crate::limits::{DIRECT_BYTES_MIN, FILE_WRITES_MAX, WHOLE_OBJECT_BYTES_MAX};
+use crate::{ObjectEntry, OpenError, Payload, PutDone, ReadCause, Store, StoreError};
+
+/// A directory as a store.
+pub(crate) struct Directory {
+    rest: Native,
+    root: PathBuf,
+    /// Large writes, each with a buffer.
+    large_writes: Arc<Semaphore>,
+}
+
+impl Directory {
+    /// The path of a key that was found valid: its characters mean nothing to a file system.
+    fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
+        checked_path(key)?;
+        Ok(self.root.join(key))
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// Runs what blocks where it may.
+async fn blocking<T: Send + 'static>(
+    key: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    match spawn_blocking(work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(classify(key, &error)),
+        Err(error) => Err(StoreError::Internal { key: key.to_owned(), reason: error.to_string() }),
+    }
+}
+
+fn classify(key: &str, error: &io::Error) -> StoreError {
+    let (key, reason) = (key.to_owned(), error.to_string());
+    match error.kind() {
+        io::ErrorKind::NotFound => StoreError::NotFound { key },
+        io::ErrorKind::PermissionDenied => StoreError::Denied { key, reason },
+        _ => StoreError::OutcomeUnknown { key, reason },
+    }
+}
+
+#[async_trait]
+impl Store for Directory {
+    async fn put(&self, key: &str, payload: Payload) -> Result<PutDone, StoreError> {
+        let path = self.path(key)?;
+        let permit = if payload.length >= DIRECT_BYTES_MIN {
+            // Never closed. The write keeps it, also when nobody waits for the write any more.
+            self.large_writes.clone().acquire_owned().await.ok()
+        } else {
+            None
+        };
+        let written = blocking(key, move || {
+            let _until_written = permit;
+            write::write(&path, &payload)
+        });
+        match written.await {
+            Ok(bytes) => Ok(PutDone { bytes }),
+            // The file that was being written: somebody removed it.
+            Err(StoreError::NotFound { key }) => {
+                let reason = "it was removed while it was written".to_owned();
+                Err(StoreError::OutcomeUnknown { key, reason })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<bool, StoreError> {
+        self.rest.put_if_absent(key, body).await
+    }
+
+    async fn get_range(
+        &self,
+        key: &str,
+        range: Range<u64>,
+        _cause: ReadCause,
+    ) -> Result<Bytes, StoreError> {
+        let path = self.path(key)?;
+        let length = range.end.saturating_sub(range.start);
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        if length > WHOLE_OBJECT_BYTES_MAX {
+            let reason = format!("{length} bytes are too many to read at once");
+            return Err(StoreError::Invalid { key: key.to_owned(), reason });
+        }
+        let bytes = blocking(key, move || read::read(&path, range)).await?;
+        if bytes.len() as u64 != length {
+            let reason = format!("{} of {length} bytes came", bytes.len());
+            return Err(StoreError::Unavailable { key: key.to_owned(), reason });
+        }
+        Ok(bytes)
+    }
+
+    async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
+        self.rest.get(key).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>, StoreError> {
+        self.rest.list(prefix).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.rest.delete(key).await
+    }
+
+    async fn prepare(&self, folders: &[String]) -> Result<(), StoreError> {
+        let (root, folders) = (self.root.clone(), folders.to_vec());
+        blocking("folders", move || make_folders(&root, &folders)).await
+    }
+
+    fn charges_for_requests(&self) -> bool {
+        false
+    }
+}
 
 /// Opens the directory, making it if it does not exist.
-pub(super) fn open(root: &Path) -> Result<Native, OpenError> {
+pub(super) fn open(root: &Path) -> Result<Directory, OpenError> {
     let unusable = |source: io::Error| OpenError::Directory {
         path: root.to_owned(),
         reason: source.to_string(),
@@ -33,11 +162,12 @@ pub(super) fn open(root: &Path) -> Result<Native, OpenError> {
     let client = LocalFileSystem::new_with_prefix(&root)
         .map_err(|e| OpenError::Directory { path: root.clone(), reason: e.to_string() })?
         .with_fsync(true);
-    Ok(Native::new(Arc::new(client), "file", false).with_root(root))
+    let rest = Native::new(Arc::new(client), "file", false);
+    Ok(Directory { rest, root, large_writes: Arc::new(Semaphore::new(FILE_WRITES_MAX)) })
 }
 
 /// Makes folders below `root` and syncs the directories they are entered in, each once.
-pub(super) fn make_folders(root: &Path, folders: &[String]) -> io::Result<()> {
+fn make_folders(root: &Path, folders: &[String]) -> io::Result<()> {
     let mut changed: Vec<PathBuf> = Vec::new();
     for folder in folders {
         let path = root.join(folder);

@@ -1,5 +1,5 @@
-//! The back ends: each a [`Native`] over one of `object_store`'s clients, with what is special
-//! about it in a file of its own.
+//! The back ends: each a [`Native`] over one of `object_store`'s clients, and for a
+//! directory a layer of our own around that, with what is special about it in a file of its own.
 
 mod classify;
 mod file;
@@ -21,7 +21,7 @@ pub(crate) fn memory() -> Native {
 }
 
 /// A store in a directory.
-pub(crate) fn file(root: &Path) -> Result<Native, OpenError> {
+pub(crate) fn file(root: &Path) -> Result<file::Directory, OpenError> {
     file::open(root)
 }
 

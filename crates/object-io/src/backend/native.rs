@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,17 +21,11 @@ pub(crate) struct Native {
     client: Arc<dyn ObjectStore>,
     name: &'static str,
     charges: bool,
-    /// Where folders are made, in a store that has real ones.
-    root: Option<PathBuf>,
 }
 
 impl Native {
     pub(crate) fn new(client: Arc<dyn ObjectStore>, name: &'static str, charges: bool) -> Self {
-        Self { client, name, charges, root: None }
-    }
-
-    pub(crate) fn with_root(self, root: PathBuf) -> Self {
-        Self { root: Some(root), ..self }
+        Self { client, name, charges }
     }
 
     /// How many bytes a store holds of what it just accepted. Stores that check a checksum of the
@@ -51,7 +44,8 @@ impl fmt::Debug for Native {
     }
 }
 
-fn path(key: &str) -> Result<Path, StoreError> {
+/// A key as `object_store` knows it, if it is one that every store keeps.
+pub(super) fn checked_path(key: &str) -> Result<Path, StoreError> {
     let invalid = |reason: String| StoreError::Invalid { key: key.to_owned(), reason };
     if !is_key(key) {
         return Err(invalid("it has characters or parts that not every store keeps".to_owned()));
@@ -62,14 +56,14 @@ fn path(key: &str) -> Result<Path, StoreError> {
 #[async_trait]
 impl Store for Native {
     async fn put(&self, key: &str, payload: Payload) -> Result<PutDone, StoreError> {
-        let path = path(key)?;
+        let path = checked_path(key)?;
         let body = PutPayload::from_iter(payload.chunks.iter().cloned());
         self.client.put(&path, body).await.map_err(|e| classify(&path, &e))?;
         Ok(PutDone { bytes: self.written_length(&path, &payload).await? })
     }
 
     async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<bool, StoreError> {
-        let path = path(key)?;
+        let path = checked_path(key)?;
         let options = PutOptions::from(PutMode::Create);
         match self.client.put_opts(&path, PutPayload::from_bytes(body), options).await {
             Ok(_) => Ok(true),
@@ -89,12 +83,12 @@ impl Store for Native {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let path = path(key)?;
+        let path = checked_path(key)?;
         self.client.get_range(&path, range).await.map_err(|e| classify(&path, &e))
     }
 
     async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-        let path = path(key)?;
+        let path = checked_path(key)?;
         let found = self.client.get(&path).await.map_err(|e| classify(&path, &e))?;
         if found.meta.size > WHOLE_OBJECT_BYTES_MAX {
             let reason = format!("it has {} bytes, too many to read whole", found.meta.size);
@@ -110,7 +104,7 @@ impl Store for Native {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>, StoreError> {
-        let folder = if prefix.is_empty() { Path::default() } else { path(prefix)? };
+        let folder = if prefix.is_empty() { Path::default() } else { checked_path(prefix)? };
         let mut stream = self.client.list(Some(&folder));
         let mut entries = Vec::new();
         while let Some(entry) = stream.next().await {
@@ -130,25 +124,15 @@ impl Store for Native {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let path = path(key)?;
+        let path = checked_path(key)?;
         match self.client.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(classify(&path, &error)),
         }
     }
 
-    async fn prepare(&self, folders: &[String]) -> Result<(), StoreError> {
-        let Some(root) = self.root.clone() else { return Ok(()) };
-        let folders = folders.to_vec();
-        let failed = |reason: String| StoreError::Unavailable { key: "folders".to_owned(), reason };
-        let made = tokio::task::spawn_blocking(move || super::file::make_folders(&root, &folders));
-        match made.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(error) => {
-                Err(StoreError::Internal { key: "folders".to_owned(), reason: error.to_string() })
-            }
-        }
+    async fn prepare(&self, _folders: &[String]) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn charges_for_requests(&self) -> bool {
