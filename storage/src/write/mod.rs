@@ -51,6 +51,7 @@ mod intake;
 mod layout;
 mod options;
 mod seal;
+mod steps;
 mod task;
 mod upload;
 mod writer;

@@ -1,7 +1,7 @@
 //! The one task that seals, hands over and answers.
 //!
-//! It owns everything behind the intake: the seal decision, the running uploads, the committer, the
-//! calls on their way. It sleeps until one of them has something for it. Because a single task seals
+//! It owns everything behind the intake: the seal decision, the running uploads, the steps with
+//! their committer, the calls on their way. It sleeps until one of them has something for it. Because a single task seals
 //! and hands over, the order of objects is the order of its steps.
 
 use std::collections::BTreeMap;
@@ -20,12 +20,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use super::answer::AppendOutcome;
-use super::buffer::Entry;
-use super::commit::{Abandoned, Committer, Decided, Message, MessageId, Progress};
-use super::intake::{Gate, take_not_admitted};
+use super::commit::{Message, MessageId};
+use super::intake::Gate;
 use super::options::{WriteOptions, WriteParts};
 use super::seal::{Decision, Facts, SealOptions, SealReason, Sealer};
+use super::steps::{Heard, Steps, Told};
 use super::upload::{Observed, Pace, Upload, Uploader, Verified};
 use super::writer::{Life, Shared};
 use crate::limits::{COMMIT_PAUSE_FIRST, COMMIT_PAUSE_MAX, COMMIT_TIME_MAX, OBJECTS_UNDECIDED_MAX};
@@ -57,7 +56,7 @@ pub(super) struct Task {
     uploader: Arc<Uploader>,
     uploads_max: usize,
     sealer: Sealer,
-    committer: Committer,
+    steps: Steps,
     uploads: JoinSet<(ObjectSeq, Option<Verified>)>,
     /// The running uploads with their bytes.
     uploading: BTreeMap<Id, (ObjectSeq, usize)>,
@@ -103,6 +102,7 @@ impl Task {
             burst: options.put_burst,
             interval_min: options.seal_interval_min,
         };
+        let steps = Steps::new(author, shared.intake.clone(), shared.failed.clone());
         Self {
             shared,
             control,
@@ -113,7 +113,7 @@ impl Task {
             uploader: Arc::new(uploader),
             uploads_max: options.uploads_max.max(1),
             sealer: Sealer::new(seal, Instant::now()),
-            committer: Committer::new(author),
+            steps,
             uploads: JoinSet::new(),
             uploading: BTreeMap::new(),
             calls: FuturesUnordered::new(),
@@ -138,8 +138,8 @@ impl Task {
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
             }
         }
-        let undecided = self.committer.end();
-        self.end(Gate::Closed, undecided, Instant::now());
+        let heard = self.steps.end(Instant::now());
+        self.note(heard, Instant::now());
         self.release_uploads().await;
         self.life.send_replace(Life::Ended);
     }
@@ -159,9 +159,9 @@ impl Task {
     fn facts(&self) -> Facts {
         let running = self.uploading.len();
         let budget_waiters = self.shared.budget.has_waiters();
-        let intake = self.shared.intake();
+        let intake = self.shared.intake.lock();
         Facts {
-            slot_free: running < self.uploads_max && self.committer.len() < OBJECTS_UNDECIDED_MAX,
+            slot_free: running < self.uploads_max && self.steps.undecided() < OBJECTS_UNDECIDED_MAX,
             uploading: running > 0,
             full_waiting: intake.full_waiting(),
             open_bytes: intake.open_bytes(),
@@ -174,12 +174,11 @@ impl Task {
 
     fn seal(&mut self, reason: SealReason, now: Instant) {
         self.sealer.sealed(now);
-        let Some(buffer) = self.shared.intake().take_oldest() else { return };
+        let Some((seq, buffer)) = self.steps.seal() else { return };
         self.metrics.produce.flushes.with([reason.label()]).inc();
         let oldest = buffer.oldest.unwrap_or(now);
         self.counted.buffer.time(now.saturating_duration_since(oldest));
         let bytes = buffer.bytes;
-        let seq = self.committer.sealed(buffer.entries);
         let upload = Upload { seq, bodies: buffer.bodies, oldest };
         let uploader = self.uploader.clone();
         let task = self.uploads.spawn(async move { (seq, uploader.upload(upload).await) });
@@ -207,7 +206,7 @@ impl Task {
         };
         let Some((seq, bytes)) = self.uploading.remove(&id) else { return };
         self.shared.buffered.sub(bytes as i64);
-        self.committer.uploaded(seq, verified);
+        self.steps.uploaded(seq, verified);
     }
 
     /// Ends the uploads that are running, and what they count as buffered.
@@ -224,7 +223,7 @@ impl Task {
             return;
         }
         self.paused_until = None;
-        while let Some((id, message)) = self.committer.next_message() {
+        while let Some((id, message)) = self.steps.next_message() {
             // Handed over in this very call; the future is only the answer.
             let call: BoxFuture<'static, Result<Vec<ObjectOutcome>, CallError>> = match message {
                 Message::Commit(request) => self.control.commit_objects(request),
@@ -245,116 +244,45 @@ impl Task {
 
     fn answered(&mut self, id: MessageId, result: Result<Vec<ObjectOutcome>, CallError>) {
         let now = Instant::now();
-        let progress = self.committer.answered(id, result);
-        let Progress { decided, fenced, closed, failed } = progress;
-        if failed {
+        let heard = self.steps.answered(id, result, now);
+        if heard.failed {
             let pause = COMMIT_PAUSE_FIRST * 2u32.saturating_pow(self.failures);
             self.failures = self.failures.saturating_add(1);
             self.paused_until = Some(now + self.random.jitter(pause.min(COMMIT_PAUSE_MAX)));
         } else {
             self.failures = 0;
         }
-        for object in &decided {
-            if let Some(verified_at) = object.verified_at {
-                self.counted.commit.time(now.saturating_duration_since(verified_at));
-            }
-        }
-        if fenced {
-            tracing::warn!("this broker's registration is over; nothing more is written under it");
-            self.end(Gate::Fenced, decided, now);
-            self.life.send_replace(Life::Fenced);
-        } else if closed {
-            self.end(Gate::Closed, decided, now);
-        } else {
-            self.tell(decided, now);
-        }
-        while let Some(object) = self.committer.take_abandoned() {
-            self.fail(object, now);
-        }
+        self.note(heard, now);
         self.counted.answer.time(now.elapsed());
     }
 
-    /// Answers the batches of an abandoned object, and of everything that follows them.
-    fn fail(&mut self, object: Abandoned, now: Instant) {
-        self.counted.abandoned.inc();
-        let Abandoned { seq, mut entries } = object;
-        let mut successors;
-        {
-            // Held to the end: nothing is let in between the note and the walk.
-            let mut intake = self.shared.intake();
-            let unanswered = entries.iter().filter(|entry| entry.answer.is_some());
-            let streams = unanswered.filter_map(|entry| Some((entry.partition, entry.producer?)));
-            self.shared.failed.lock().record(streams, now);
-            let above = self.committer.uncommitted_above(seq);
-            successors = take_not_admitted(&mut self.shared.failed.lock(), above, now);
-            successors.extend(intake.take_successors_of_failed(now));
+    /// Counts what came of a step, and ends with the broker epoch.
+    fn note(&mut self, heard: Heard, now: Instant) {
+        for verified_at in heard.verified_at {
+            self.counted.commit.time(now.saturating_duration_since(verified_at));
         }
-        tracing::warn!(
-            %seq, batches = entries.len(), successors = successors.len(),
-            "an object was abandoned; its batches are answered as not stored"
-        );
-        entries.iter_mut().for_each(|entry| self.settle(entry, AppendOutcome::NotStored));
-        for answer in successors {
-            self.counted.not_stored.inc();
-            answer.give(AppendOutcome::NotStored);
-        }
-    }
-
-    /// Answers batches, in order. What is not certainly stored is noted as failed before anybody is
-    /// told, so that no successor slips in between.
-    fn tell(&self, decided: Vec<Decided>, now: Instant) {
-        let outcomes = decided.iter().flat_map(|object| &object.outcomes);
-        let lost = outcomes.filter(|(entry, outcome)| {
-            let known = matches!(outcome, AppendOutcome::Stored { .. } | AppendOutcome::Refused(_));
-            !known && entry.answer.is_some()
-        });
-        let streams = lost.filter_map(|(entry, _)| Some((entry.partition, entry.producer?)));
-        let mut streams = streams.peekable();
-        if streams.peek().is_some() {
-            self.shared.failed.lock().record(streams, now);
-        }
-        for (mut entry, outcome) in decided.into_iter().flat_map(|object| object.outcomes) {
-            self.settle(&mut entry, outcome);
-        }
-    }
-
-    fn settle(&self, entry: &mut Entry, outcome: AppendOutcome) {
-        if entry.answer.is_none() {
-            return;
-        }
-        let counter = match outcome {
-            AppendOutcome::Stored { .. } => &self.counted.stored,
-            AppendOutcome::Refused(_) => &self.counted.refused,
-            AppendOutcome::NotStored => &self.counted.not_stored,
-            AppendOutcome::Undecided => &self.counted.undecided,
-            AppendOutcome::Fenced => &self.counted.fenced,
-        };
-        counter.inc();
-        entry.settle(outcome);
-    }
-
-    /// Lets nothing in any more and answers, after `decided`, what is in buffers: it was never part
-    /// of a commit.
-    fn end(&mut self, gate: Gate, mut decided: Vec<Decided>, now: Instant) {
-        let outcome = match gate {
-            Gate::Fenced => AppendOutcome::Fenced,
-            Gate::Open | Gate::Closed => AppendOutcome::NotStored,
-        };
-        for buffer in self.shared.intake().shut(gate) {
-            self.shared.buffered.sub(buffer.bytes as i64);
-            let outcomes = buffer.entries.into_iter().map(|entry| (entry, outcome)).collect();
-            decided.push(Decided { verified_at: None, outcomes });
-        }
-        self.tell(decided, now);
+        self.counted.abandoned.add(heard.abandoned);
+        let Told { stored, refused, not_stored, undecided, fenced } = heard.told;
+        self.counted.stored.add(stored);
+        self.counted.refused.add(refused);
+        self.counted.not_stored.add(not_stored);
+        self.counted.undecided.add(undecided);
+        self.counted.fenced.add(fenced);
+        self.shared.buffered.sub(heard.let_go as i64);
+        let Some(gate) = heard.over else { return };
         self.uploads.abort_all();
+        if gate == Gate::Fenced {
+            tracing::warn!("this broker's registration is over; nothing more is written under it");
+            self.life.send_replace(Life::Fenced);
+        }
     }
 
     fn tell_when_drained(&self) {
-        if self.committer.len() > 0 {
+        if self.steps.undecided() > 0 {
             return;
         }
         let drained = {
-            let intake = self.shared.intake();
+            let intake = self.shared.intake.lock();
             intake.draining && intake.is_empty()
         };
         if drained {

@@ -1,6 +1,6 @@
 //! The writer: the handle that connections hold.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ottla_telemetry::metrics::{Counter, Gauge, Histogram};
 use tokio::sync::{Notify, oneshot, watch};
@@ -12,6 +12,7 @@ use super::budget::Budget;
 use super::failed::SharedFailed;
 use super::intake::{AppendRequest, Intake};
 use super::options::{WriteOptions, WriteParts};
+use super::steps::SharedIntake;
 use super::task::Task;
 use crate::limits::BATCH_OVERHEAD_BYTES;
 
@@ -30,7 +31,7 @@ pub struct WriterTask {
 /// What handle and task share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    intake: Mutex<Intake>,
+    pub(super) intake: SharedIntake,
     pub(super) failed: SharedFailed,
     /// Stores a permit: the task looks at the intake at least once after the last notice.
     pub(super) notice: Notify,
@@ -83,7 +84,11 @@ impl Writer {
         let (life_sender, life) = watch::channel(Life::Running);
         let produce = &parts.metrics.produce;
         let shared = Arc::new(Shared {
-            intake: Mutex::new(Intake::new(options.size_max, options.linger, failed.clone())),
+            intake: SharedIntake::new(Intake::new(
+                options.size_max,
+                options.linger,
+                failed.clone(),
+            )),
             failed,
             notice: Notify::new(),
             budget,
@@ -116,7 +121,7 @@ impl Writer {
             .timed_by(self.0.acknowledged.clone());
         let answers: Vec<Answer> = (0..batches).map(|index| ticket.answer(index)).collect();
         let now = Instant::now();
-        let appended = self.0.intake().append(request, answers.into_iter(), now);
+        let appended = self.0.intake.lock().append(request, answers.into_iter(), now);
         self.0.bytes.add(appended.bytes as u64);
         self.0.records.add(appended.records);
         self.0.buffered.add(appended.bytes as i64);
@@ -132,7 +137,7 @@ impl Writer {
     /// Seals what is there, from now on at once, and waits until everything is decided, or the
     /// writer has ended. With store or control plane away that can take long: callers bound it.
     pub async fn drain(&self) {
-        self.0.intake().draining = true;
+        self.0.intake.lock().draining = true;
         self.0.notice.notify_one();
         // An error means that the task has ended: nothing is left to wait for.
         let _ = self.0.life.clone().wait_for(|life| *life != Life::Running).await;
@@ -155,11 +160,5 @@ impl WriterTask {
         if let Err(error) = self.ended.await {
             tracing::error!(%error, "the writer's task failed");
         }
-    }
-}
-
-impl Shared {
-    pub(super) fn intake(&self) -> MutexGuard<'_, Intake> {
-        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
