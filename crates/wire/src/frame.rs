@@ -94,11 +94,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// connection inside a frame.
     pub async fn body(&mut self, head: FrameHead, stall: Duration) -> Result<Bytes, FrameError> {
         let whole = LENGTH_BYTES + head.length;
+        let mut own_allocation = false;
         while self.buffer.len() < whole {
             let missing = whole - self.buffer.len();
             if self.buffer.capacity() == self.buffer.len() {
-                let step = self.buffer.len().max(FRAME_GROWTH_BYTES);
-                self.buffer.reserve(step.min(missing));
+                self.grow(whole);
+                own_allocation = true;
             }
             let mut exactly = (&mut self.buffer).limit(missing);
             let read = tokio::time::timeout(stall, self.io.read_buf(&mut exactly))
@@ -108,8 +109,23 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Err(FrameError::CutOff);
             }
         }
-        let mut frame = self.buffer.split_to(whole).freeze();
-        Ok(frame.split_off(LENGTH_BYTES))
+        // An allocation that was made for the frame goes with it: what is left of it here would
+        // keep all of it in memory for as long as the connection is idle.
+        let frame = if own_allocation {
+            std::mem::take(&mut self.buffer)
+        } else {
+            self.buffer.split_to(whole)
+        };
+        Ok(frame.freeze().split_off(LENGTH_BYTES))
+    }
+
+    /// Moves the first bytes of a frame of `whole` bytes to a larger allocation, never larger than
+    /// the frame. (`reserve` would double what it has.)
+    fn grow(&mut self, whole: usize) {
+        let step = self.buffer.len().max(FRAME_GROWTH_BYTES);
+        let mut grown = BytesMut::with_capacity(whole.min(self.buffer.len() + step));
+        grown.extend_from_slice(&self.buffer);
+        self.buffer = grown;
     }
 }
 
@@ -189,6 +205,21 @@ mod tests {
         assert_eq!(head.length, FRAME_BYTES_MAX);
         assert!(matches!(reader.body(head, STALL).await, Err(FrameError::CutOff)));
         assert!(reader.buffer.capacity() <= stream.len() + 2 * FRAME_GROWTH_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_takes_no_more_memory_than_it_has_bytes_and_leaves_none_behind() {
+        for length in [70_000, 300_000, 1_050_000, 3_000_001] {
+            let stream = framed(&vec![7; length]);
+            for chunk in [1_000, 60_000, 1 << 20] {
+                let mut reader = tokio_test_reader(&stream, chunk);
+                let head = reader.head().await.unwrap().unwrap();
+                let frame = reader.body(head, STALL).await.unwrap();
+                assert_eq!(reader.buffer.capacity(), 0, "the connection holds on to the frame");
+                let frame = frame.try_into_mut().map_err(|_| "somebody else holds it").unwrap();
+                assert!(frame.capacity() <= length + 64, "{} for {length}", frame.capacity());
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
