@@ -26,6 +26,7 @@ use ottla_env::Random;
 use ottla_format::command::{RegisterBroker, RegisterRefusal};
 use ottla_model::BrokerAuthor;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::limits;
 
@@ -107,10 +108,12 @@ pub(crate) async fn hold_session(
             () = &mut fenced_elsewhere => return,
             () = ottla_env::delay(period) => {}
         }
-        match control.renew_session(registration.author).await {
-            Ok(()) => {}
-            Err(OpError::Refused(_)) => return,
-            Err(OpError::Call(error)) => tracing::debug!(%error, "a session was not renewed"),
+        // One call that hangs must not cost the renewals after it.
+        match timeout(period, control.renew_session(registration.author)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(OpError::Refused(_))) => return,
+            Ok(Err(OpError::Call(error))) => tracing::debug!(%error, "a session was not renewed"),
+            Err(_) => tracing::debug!("a session's renewal was not answered in time"),
         }
     }
 }

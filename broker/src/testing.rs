@@ -57,6 +57,7 @@ struct Inner {
     next_id: u64,
     watchers: Vec<mpsc::Sender<WatchEvent>>,
     commits_panic: bool,
+    next_renewal_hangs: bool,
     /// Commits wait here while they are held back.
     held: Option<Vec<tokio::sync::oneshot::Sender<()>>>,
 }
@@ -140,6 +141,16 @@ impl FakeControl {
         self.lock().held = Some(Vec::new());
     }
 
+    /// The next renewal of the session is never answered.
+    pub fn hang_next_renewal(&self) {
+        self.lock().next_renewal_hangs = true;
+    }
+
+    /// Whether that renewal has come.
+    pub fn renewal_hangs(&self) -> bool {
+        !self.lock().next_renewal_hangs
+    }
+
     /// Commits panic in the task that makes them.
     pub fn break_commits(&self) {
         self.lock().commits_panic = true;
@@ -196,6 +207,10 @@ impl ControlPlane for FakeControl {
     }
 
     async fn renew_session(&self, author: BrokerAuthor) -> Result<(), OpError<Fenced>> {
+        let hangs = std::mem::take(&mut self.lock().next_renewal_hangs);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         if self.lock().lives(author) { Ok(()) } else { Err(OpError::Refused(Fenced)) }
     }
 

@@ -40,6 +40,18 @@ async fn a_broker_replaced_by_another_process_ends() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_hangs_is_followed_by_the_next() {
+    let world = World::start().await;
+    world.control.hang_next_renewal();
+    while !world.control.renewal_hangs() {
+        tokio::task::yield_now().await;
+    }
+    world.control.replace();
+    let end = timeout(Duration::from_secs(5), world.broker.ended()).await.unwrap();
+    assert_eq!(end, BrokerEnd::Register(RegisterError::ReplacedByNewer(1)));
+}
+
+#[tokio::test]
 async fn a_broker_whose_writer_died_ends() {
     let world = World::start().await;
     let mut client = world.client().await;
