@@ -1,14 +1,14 @@
-//! A world for tests of a whole broker: a control plane in memory, a store in memory, and a client
-//! that speaks the protocol by hand over a real socket.
+//! A world for tests of a whole broker: a control plane in memory, a store in memory, and a client.
+
+mod client;
+
+pub use client::{Client, batch, batch_with};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use ottla_control_api::view::{
     Change, ClusterView, Extent, ObjectRef, PartitionSnapshot, TopicInfo, WatchEvent,
 };
@@ -29,8 +29,6 @@ use ottla_model::{
 use ottla_storage::cache::Cache;
 use ottla_storage::write::WriteOptions;
 use ottla_telemetry::Metrics;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::{Broker, BrokerOptions, Parts};
@@ -422,100 +420,4 @@ impl World {
     pub async fn client(&self) -> Client {
         Client::connect(self.broker.local_address()).await
     }
-}
-
-/// A client without any wisdom: frames out, frames in.
-pub struct Client {
-    socket: TcpStream,
-    correlation_id: i32,
-}
-
-impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
-        Self { socket: TcpStream::connect(address).await.unwrap(), correlation_id: 0 }
-    }
-
-    /// Sends a request and returns its correlation id.
-    pub async fn send<Q: Request>(&mut self, version: i16, request: &Q) -> i32 {
-        self.correlation_id += 1;
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        RequestHeader::default()
-            .with_request_api_key(Q::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(StrBytes::from_static_str("test")))
-            .encode(&mut frame, Q::header_version(version))
-            .unwrap();
-        request.encode(&mut frame, version).unwrap();
-        let length = frame.len() as i32 - 4;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.send_raw(&frame).await;
-        self.correlation_id
-    }
-
-    pub async fn send_raw(&mut self, bytes: &[u8]) {
-        self.socket.write_all(bytes).await.unwrap();
-    }
-
-    /// The next answer, which must be to the request with this correlation id.
-    pub async fn receive<Q: Request>(&mut self, version: i16, correlation_id: i32) -> Q::Response {
-        let mut frame = self.receive_raw().await.expect("an answer");
-        let key = ApiKey::try_from(Q::KEY).unwrap();
-        let header =
-            ResponseHeader::decode(&mut frame, key.response_header_version(version)).unwrap();
-        assert_eq!(header.correlation_id, correlation_id);
-        let response = Q::Response::decode(&mut frame, version).unwrap();
-        assert!(frame.is_empty(), "{key:?} v{version} leaves {} bytes over", frame.len());
-        response
-    }
-
-    /// The next frame; `None` when the broker closed.
-    pub async fn receive_raw(&mut self) -> Option<Bytes> {
-        let mut length = [0; 4];
-        self.socket.read_exact(&mut length).await.ok()?;
-        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-        self.socket.read_exact(&mut frame).await.ok()?;
-        Some(frame.into())
-    }
-
-    pub async fn call<Q: Request>(&mut self, version: i16, request: &Q) -> Q::Response {
-        let id = self.send(version, request).await;
-        self.receive::<Q>(version, id).await
-    }
-
-    pub async fn sees_the_end(mut self) -> bool {
-        let mut byte = [0];
-        !matches!(self.socket.read(&mut byte).await, Ok(n) if n > 0)
-    }
-}
-
-/// An uncompressed batch of records without keys, as a plain producer sends it.
-pub fn batch(values: &[&str]) -> Bytes {
-    batch_with(values, NOW.0, |_| {})
-}
-
-/// The same with a timestamp, and with header fields changed before it is sealed.
-pub fn batch_with(values: &[&str], timestamp: i64, change: impl FnOnce(&mut [u8])) -> Bytes {
-    let mut bytes = vec![0; 61];
-    bytes[16] = 2;
-    bytes[23..27].copy_from_slice(&(values.len() as i32 - 1).to_be_bytes());
-    bytes[27..35].copy_from_slice(&timestamp.to_be_bytes());
-    bytes[35..43].copy_from_slice(&timestamp.to_be_bytes());
-    bytes[43..57].fill(0xff);
-    bytes[57..61].copy_from_slice(&(values.len() as i32).to_be_bytes());
-    for (i, value) in values.iter().enumerate() {
-        assert!(i < 64 && value.len() < 50, "varints of one byte");
-        let zigzag = |n: usize| (n as u8) << 1;
-        bytes.push(zigzag(6 + value.len()));
-        bytes.extend_from_slice(&[0, 0, zigzag(i), 1, zigzag(value.len())]);
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.push(0);
-    }
-    change(&mut bytes);
-    let length = bytes.len() as i32 - 12;
-    bytes[8..12].copy_from_slice(&length.to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    bytes.into()
 }
