@@ -24,7 +24,7 @@ unit: ## Runs the tests of the crates
 	$(CARGO) test --locked
 
 e2e: build ## Runs the end-to-end suites against the release binary (after make tools)
-	$(CARGO) test --locked -p ottla-tests -- --test-threads=2
+	$(CARGO) test --locked -p ottla-tests --tests -- --test-threads=2
 
 fix: ## Formats and applies the fixes that the lints offer
 	$(CARGO) fmt --all
