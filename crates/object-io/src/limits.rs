@@ -49,8 +49,8 @@ pub const MARKER_ATTEMPTS_MAX: u32 = 5;
 /// and a directory of a file system stays small.
 pub const SPREAD_FOLDERS: u64 = 256;
 
-/// Objects of this size on are written to a directory past the page cache. Below it, the fixed cost
-/// of waiting for the disk twice is worth more than the copy.
+/// Objects of this size on are written to a directory past the page cache, and so are parts of
+/// them read. Below it, the fixed cost of waiting for the disk is worth more than the copy.
 pub const DIRECT_BYTES_MIN: u64 = 256 << 10;
 
 /// How much of an object is collected before it is written to a directory: half of a full object.

@@ -30,6 +30,10 @@ use super::native::checked_path;
 use crate::limits::{DIRECT_BYTES_MIN, FILE_WRITES_MAX, WHOLE_OBJECT_BYTES_MAX};
 use crate::{ObjectEntry, OpenError, Payload, PutDone, ReadCause, Store, StoreError};
 
+/// What addresses, positions and lengths of direct reads and writes are multiples of: the largest
+/// sector in use.
+const SECTOR_BYTES: usize = 4096;
+
 /// A directory as a store.
 pub(crate) struct Directory {
     rest: Native,
@@ -208,6 +212,21 @@ fn make_synced(path: &Path) -> io::Result<()> {
 
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// Lets reads and writes of a file go past the page cache, or not.
+#[cfg(target_os = "linux")]
+fn set_direct(file: &File, direct: bool) -> io::Result<()> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+    let mut flags = fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, direct);
+    Ok(fcntl_setfl(file, flags)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_direct(_: &File, direct: bool) -> io::Result<()> {
+    if direct { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
 }
 
 /// Removes `<key>#<n>` files; returns how many.

@@ -17,13 +17,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{make_synced, sync};
+use super::{SECTOR_BYTES, make_synced, set_direct, sync};
 use crate::Payload;
 use crate::limits::{DIRECT_BYTES_MIN, FILE_WRITE_BYTES, STAGED_NAMES_MAX};
-
-/// What addresses, positions and lengths of direct writes are multiples of: the largest sector in
-/// use.
-const SECTOR_BYTES: usize = 4096;
 
 /// Writes an object durably; how many bytes its file has then.
 pub(super) fn write(path: &Path, payload: &Payload) -> io::Result<u64> {
@@ -170,20 +166,6 @@ impl AlignedBuffer {
     fn remove_first(&mut self, length: usize) {
         self.memory.drain(self.start..self.start + length);
     }
-}
-
-#[cfg(target_os = "linux")]
-fn set_direct(file: &File, direct: bool) -> io::Result<()> {
-    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-
-    let mut flags = fcntl_getfl(file)?;
-    flags.set(OFlags::DIRECT, direct);
-    Ok(fcntl_setfl(file, flags)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn set_direct(_: &File, direct: bool) -> io::Result<()> {
-    if direct { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
