@@ -259,12 +259,21 @@ fn array<const N: usize>(bytes: &[u8; BATCH_HEADER_BYTES], at: usize) -> [u8; N]
 /// Reads the header of the batch that `bytes` begin with: magic and length are checked, nothing
 /// else. More may follow the batch.
 pub fn parse(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+    let header = parse_head(bytes)?;
+    let need = header.length as usize;
+    if need > bytes.len() {
+        return Err(BatchError::Truncated { have: bytes.len(), need });
+    }
+    Ok(header)
+}
+
+/// As [`parse`], but only the first [`BATCH_HEADER_BYTES`] bytes of the batch need to be present.
+pub fn parse_head(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     if bytes.is_empty() {
         return Err(BatchError::Empty);
     }
-    let truncated = |need| BatchError::Truncated { have: bytes.len(), need };
-    let raw: &[u8; BATCH_HEADER_BYTES] =
-        bytes.first_chunk().ok_or_else(|| truncated(BATCH_HEADER_BYTES))?;
+    let truncated = BatchError::Truncated { have: bytes.len(), need: BATCH_HEADER_BYTES };
+    let raw: &[u8; BATCH_HEADER_BYTES] = bytes.first_chunk().ok_or(truncated)?;
 
     let magic = i8::from_be_bytes(array(raw, 16));
     if magic != MAGIC {
@@ -276,9 +285,6 @@ pub fn parse(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
         .and_then(|rest| rest.checked_add(LENGTH_OVERHEAD))
         .filter(|whole| *whole >= BATCH_HEADER_BYTES)
         .ok_or(BatchError::Length(length_field))?;
-    if length > bytes.len() {
-        return Err(truncated(length));
-    }
     Ok(BatchHeader {
         base_offset: i64::from_be_bytes(array(raw, 0)),
         length: u32::try_from(length).map_err(|_| BatchError::Length(length_field))?,

@@ -18,7 +18,7 @@ use super::gather::ObjectBytes;
 pub(super) struct StoredBatch {
     pub header: BatchHeader,
     pub base_offset: Offset,
-    pub bytes: Bytes,
+    pub bytes: BatchBytes,
     /// The first byte after it in its object.
     pub end_position: u64,
     pub append_time: Option<TimestampMs>,
@@ -28,6 +28,43 @@ impl StoredBatch {
     /// Offset of its last record.
     pub(super) fn last_offset(&self) -> Offset {
         self.base_offset.plus(i64::from(self.header.last_offset_delta))
+    }
+}
+
+/// The bytes of a batch as they lie in memory: in one piece, or in several when it crosses blocks.
+#[derive(Clone, Debug)]
+pub(super) struct BatchBytes {
+    /// At least the header.
+    first: Bytes,
+    rest: Vec<Bytes>,
+}
+
+impl BatchBytes {
+    /// The first bytes: at least the header.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// All pieces, in order.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        [&self.first].into_iter().chain(&self.rest)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pieces().map(Bytes::len).sum()
+    }
+
+    /// Its records in pieces, without the header.
+    pub(super) fn records(&self) -> impl Iterator<Item = Bytes> {
+        let first = self.first.slice(BATCH_HEADER_BYTES.min(self.first.len())..);
+        [first].into_iter().chain(self.rest.iter().cloned()).filter(|piece| !piece.is_empty())
+    }
+
+    /// The checksum that its header should have.
+    fn crc(&self) -> u32 {
+        let first = self.first.get(BATCH_CRC_FROM..).unwrap_or_default();
+        let crc = crc32c::crc32c(first);
+        self.rest.iter().fold(crc, |crc, piece| crc32c::crc32c_append(crc, piece))
     }
 }
 
@@ -81,7 +118,7 @@ pub(super) fn batches(
         if batch_end > extent_end {
             return (found, Stop::Damaged(position, "a batch crosses its extent's end".to_owned()));
         }
-        let Some(batch) = rope.take(length) else {
+        let Some(batch) = rope.take_batch(length) else {
             return (found, failed.map_or(Stop::Cut(batch_end), Stop::Failed));
         };
         let range = position..batch_end;
@@ -113,13 +150,13 @@ pub(super) fn batches(
 }
 
 /// The batch's header; its checksum is computed unless it is known to be right.
-fn check(batch: &Bytes, checked: bool) -> Result<BatchHeader, String> {
-    let header = batch::parse(batch).map_err(|error| error.to_string())?;
+fn check(batch: &BatchBytes, checked: bool) -> Result<BatchHeader, String> {
+    let header = batch::parse_head(batch.head()).map_err(|error| error.to_string())?;
     if header.last_offset_delta < 0 {
         return Err(format!("a last offset delta of {}", header.last_offset_delta));
     }
     if !checked {
-        let computed = crc32c::crc32c(batch.get(BATCH_CRC_FROM..).unwrap_or_default());
+        let computed = batch.crc();
         if computed != header.crc {
             return Err(format!("checksum {computed:08x} instead of {:08x}", header.crc));
         }
@@ -150,30 +187,38 @@ impl Rope {
         })
     }
 
-    /// The next `length` bytes as one piece: a slice, or a copy when they cross pieces.
-    fn take(&mut self, length: usize) -> Option<Bytes> {
-        if let Some(first) = self.pieces.front_mut()
-            && first.len() >= length
-        {
-            let taken = first.split_to(length);
-            if first.is_empty() {
-                self.pieces.pop_front();
-            }
-            return Some(taken);
-        }
+    /// The next `length` bytes, which are a batch and no shorter than its header: slices, but for a
+    /// header that crosses pieces.
+    fn take_batch(&mut self, length: usize) -> Option<BatchBytes> {
         if self.pieces.iter().map(Bytes::len).sum::<usize>() < length {
             return None;
         }
-        let mut joined = BytesMut::with_capacity(length);
-        while joined.len() < length {
-            let first = self.pieces.front_mut()?;
-            let part = first.split_to(first.len().min(length - joined.len()));
-            joined.extend_from_slice(&part);
-            if first.is_empty() {
-                self.pieces.pop_front();
+        let mut first = self.take_piece(length)?;
+        if first.len() < BATCH_HEADER_BYTES {
+            let mut header = BytesMut::from(first);
+            while header.len() < BATCH_HEADER_BYTES {
+                header.extend_from_slice(&self.take_piece(BATCH_HEADER_BYTES - header.len())?);
             }
+            first = header.freeze();
         }
-        Some(joined.freeze())
+        let mut missing = length - first.len();
+        let mut rest = Vec::new();
+        while missing > 0 {
+            let piece = self.take_piece(missing)?;
+            missing -= piece.len();
+            rest.push(piece);
+        }
+        Some(BatchBytes { first, rest })
+    }
+
+    /// The next bytes that lie together, at most `most`.
+    fn take_piece(&mut self, most: usize) -> Option<Bytes> {
+        let first = self.pieces.front_mut()?;
+        let taken = first.split_to(first.len().min(most));
+        if first.is_empty() {
+            self.pieces.pop_front();
+        }
+        Some(taken)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The response copy of batches: patched headers beside the stored records.
 
 use bytes::{Bytes, BytesMut};
-use ottla_wire::batch::{BATCH_HEADER_BYTES, patched_header};
+use ottla_wire::batch::patched_header;
 
 use super::assemble::StoredBatch;
 use super::{ReadError, Records};
@@ -25,23 +25,23 @@ pub(super) fn patch<'a>(
     let mut layout: Vec<Piece> = Vec::new();
     let mut length = 0;
     for batch in batches {
-        let header = patched_header(&batch.bytes, batch.base_offset, batch.append_time)
+        let header = patched_header(batch.bytes.head(), batch.base_offset, batch.append_time)
             .map_err(|error| ReadError::Corrupt(error.to_string()))?;
-        let records = batch.bytes.slice(BATCH_HEADER_BYTES.min(batch.bytes.len())..);
-        length += batch.bytes.len();
+        let batch_length = batch.bytes.len();
+        length += batch_length;
         scratch.extend_from_slice(&header);
         let mut copied = header.len();
-        let small = copy || batch.bytes.len() < COPY_BATCH_BYTES_MAX;
+        let small = copy || batch_length < COPY_BATCH_BYTES_MAX;
         if small {
-            scratch.extend_from_slice(&records);
-            copied += records.len();
+            batch.bytes.records().for_each(|piece| scratch.extend_from_slice(&piece));
+            copied += batch_length - header.len();
         }
         match layout.last_mut() {
             Some(Piece::Scratch(before)) => *before += copied,
             _ => layout.push(Piece::Scratch(copied)),
         }
         if !small {
-            layout.push(Piece::Stored(records));
+            layout.extend(batch.bytes.records().map(Piece::Stored));
         }
     }
     let mut scratch = scratch.freeze();

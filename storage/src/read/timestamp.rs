@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ottla_control_api::view::Extent;
 use ottla_control_api::{ExtentPage, TimestampQuery};
 use ottla_model::{Offset, PartitionId, TimestampMs};
 use ottla_object_io::ReadCause;
-use ottla_wire::batch::BATCH_HEADER_BYTES;
 use ottla_wire::decompress::decompress;
 use ottla_wire::limits::DECOMPRESSED_BYTES_MAX;
 use ottla_wire::records::records;
@@ -148,9 +148,13 @@ fn timestamps(batch: &StoredBatch) -> Result<Vec<Found>, ReadError> {
     }
     let damaged = |reason: String| ReadError::Corrupt(reason);
     let codec = batch.header.compression().map_err(|e| damaged(e.to_string()))?;
-    let body = batch.bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
+    let body: Vec<Bytes> = batch.bytes.records().collect();
+    let body = match &body[..] {
+        [whole] => whole.clone(),
+        pieces => pieces.concat().into(),
+    };
     let plain =
-        decompress(codec, body, DECOMPRESSED_BYTES_MAX).map_err(|e| damaged(e.to_string()))?;
+        decompress(codec, &body, DECOMPRESSED_BYTES_MAX).map_err(|e| damaged(e.to_string()))?;
     records(&plain)
         .map(|record| {
             let record = record.map_err(|e| damaged(e.to_string()))?;
