@@ -4,8 +4,11 @@
 pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
 /// The read buffer of a frame grows by at most this much at a time, and only when the bytes before
-/// were received: a claimed length costs a stranger as many bytes as it costs us.
-pub const FRAME_GROWTH_BYTES: usize = 64 * 1024;
+/// were received: a claimed length costs a stranger as many bytes as it costs us. Memory that was
+/// only asked for is none yet: the system gives it page by page, as it is filled. So the step is
+/// what the requests of common clients fit in (a batch of 1 MB, or 1 MiB in all, and its framing),
+/// which then are received where they stay.
+pub const FRAME_GROWTH_BYTES: usize = (1 << 20) + (64 << 10);
 
 /// The fewest bytes a record takes in a batch: length, attributes, timestamp delta, offset delta,
 /// key length, value length and header count, one byte each.
