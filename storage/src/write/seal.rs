@@ -18,8 +18,8 @@
 //! of PUTs that the operator pays for; every seal takes a token if there is one, and only a seal
 //! that is not due otherwise needs one. A quiet broker saves tokens and answers a lone producer at
 //! once; a busy one spends them all and settles at the rate. A store that does not charge has a
-//! bucket so generous that it amounts to group commit: what gathers while the slots are busy, or
-//! within the shortest interval, goes together.
+//! bucket so generous that it amounts to group commit: what gathers within the shortest interval
+//! goes together, and while an upload runs, what gathers until it ends or for a longer interval.
 //!
 //! Everything here is a plain function of the time and of facts that the caller collects.
 
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::SEAL_BYTES_WORTHWHILE;
+use crate::limits::{SEAL_BYTES_WORTHWHILE, SEAL_INTERVAL_UPLOADING};
 
 /// Why a buffer was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Sealer {
         if facts.budget_waiters && (worthwhile || !facts.uploading) {
             return Decision::Seal(SealReason::Pressure);
         }
-        match self.early_at(now) {
+        match self.early_at(facts.uploading, now) {
             Some(at) if at <= now => Decision::Seal(SealReason::Budget),
             Some(at) => Decision::WaitUntil(at.min(deadline)),
             None => Decision::WaitUntil(deadline),
@@ -162,7 +162,7 @@ impl Sealer {
     }
 
     /// When an early seal may be made; `None` with a rate of 0 and nothing saved.
-    fn early_at(&self, now: Instant) -> Option<Instant> {
+    fn early_at(&self, uploading: bool, now: Instant) -> Option<Instant> {
         let missing = (1.0 - self.tokens) / self.options.rate;
         let token_at = if missing <= 0.0 {
             now
@@ -171,7 +171,9 @@ impl Sealer {
             let wait = Duration::try_from_secs_f64(missing).ok()? + Duration::from_micros(1);
             now.checked_add(wait)?
         };
-        let spaced_at = self.last_seal.map_or(now, |last| last + self.options.interval_min);
+        let shortest = self.options.interval_min;
+        let interval = if uploading { shortest.max(SEAL_INTERVAL_UPLOADING) } else { shortest };
+        let spaced_at = self.last_seal.map_or(now, |last| last + interval);
         Some(token_at.max(spaced_at))
     }
 }
@@ -262,6 +264,20 @@ mod tests {
         let seals = seals_within(FREE, Duration::from_secs(1));
         assert!(seals.windows(2).all(|pair| pair[1].0 - pair[0].0 >= ms(2)));
         assert!((400..=420).contains(&seals.len()), "{} seals", seals.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_gathers_during_an_upload_goes_together_until_it_ends() {
+        let start = Instant::now();
+        let mut sealer = Sealer::new(FREE, start);
+        sealer.sealed(start);
+        let uploading = Facts { uploading: true, ..facts(start) };
+        let until = Decision::WaitUntil(start + SEAL_INTERVAL_UPLOADING);
+        assert_eq!(sealer.decide(&uploading, start + ms(3)), until);
+        let ended = sealer.decide(&facts(start), start + ms(3));
+        assert_eq!(ended, Decision::Seal(SealReason::Budget));
+        let long = sealer.decide(&uploading, start + SEAL_INTERVAL_UPLOADING);
+        assert_eq!(long, Decision::Seal(SealReason::Budget));
     }
 
     #[tokio::test(start_paused = true)]
