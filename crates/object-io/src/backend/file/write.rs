@@ -59,13 +59,13 @@ fn stage(path: &Path) -> io::Result<(File, PathBuf)> {
 }
 
 fn fill(file: &File, payload: &Payload) -> io::Result<()> {
-    let length = usize::try_from(payload.length).unwrap_or(usize::MAX);
-    let mut writer = Writer {
-        file,
-        position: 0,
-        direct: payload.length >= DIRECT_BYTES_MIN && set_direct(file, true).is_ok(),
-        buffer: AlignedBuffer::new(length.min(FILE_WRITE_BYTES)),
+    let direct = payload.length >= DIRECT_BYTES_MIN && set_direct(file, true).is_ok();
+    // Buffers of one size: the allocator gives the memory of the last one again.
+    let capacity = match usize::try_from(payload.length) {
+        Ok(length) if !direct => length.min(FILE_WRITE_BYTES),
+        _ => FILE_WRITE_BYTES,
     };
+    let mut writer = Writer { file, position: 0, direct, buffer: AlignedBuffer::new(capacity) };
     for chunk in &payload.chunks {
         writer.push(chunk)?;
     }
