@@ -38,6 +38,13 @@ impl Sequence {
         Self((sum % modulus) as i32)
     }
 
+    /// Whether `self` comes before `later`: the shorter way round from it to `later` is forward.
+    pub fn precedes(self, later: Sequence) -> bool {
+        let modulus = i64::from(i32::MAX) + 1;
+        let forward = (i64::from(later.0) - i64::from(self.0)).rem_euclid(modulus);
+        forward != 0 && forward < modulus / 2
+    }
+
     /// Whether `next` is the sequence right after `self`.
     pub fn is_followed_by(self, next: Sequence) -> bool {
         self.plus(1) == next
@@ -73,5 +80,14 @@ mod tests {
         assert_eq!(Sequence(7).plus(i32::MAX), Sequence(6));
         assert!(Sequence(i32::MAX).is_followed_by(Sequence(0)));
         assert!(!Sequence(3).is_followed_by(Sequence(3)));
+    }
+
+    #[test]
+    fn sequences_are_ordered_across_the_wrap() {
+        assert!(Sequence(3).precedes(Sequence(4)));
+        assert!(Sequence(i32::MAX).precedes(Sequence(2)));
+        assert!(!Sequence(2).precedes(Sequence(i32::MAX)));
+        assert!(!Sequence(3).precedes(Sequence(3)));
+        assert!(!Sequence(4).precedes(Sequence(3)));
     }
 }

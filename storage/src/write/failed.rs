@@ -8,6 +8,10 @@
 //! partition, producer id, producer epoch) on this broker is answered "not stored" as well, until
 //! the client sends the first failed sequence again. I-ORDER rests on this.
 //!
+//! **What came before it** is let in all the time, and does not end the failure. A client that was
+//! told "undecided" of a batch that *is* stored sends that one again first, and sends nothing else
+//! until it is acknowledged: turned away, it would wait for ever.
+//!
 //! **Walk in order.** The table is consulted once per batch, in seal order and, within a buffer, in
 //! arrival order: first for what was buffered when the failure was decided, then for each batch
 //! that arrives. A batch that arrived *before* the decision can already be the client's second try
@@ -94,7 +98,7 @@ impl FailedProducers {
     }
 
     /// Whether a batch may be stored. A batch that begins with its producer's first failed
-    /// sequence may, and ends the failure.
+    /// sequence may, and ends the failure; one from before it may, too.
     pub(crate) fn admit(
         &mut self,
         partition: PartitionId,
@@ -115,7 +119,7 @@ impl FailedProducers {
                 self.first.remove(&stream);
                 true
             }
-            Some(_) => false,
+            Some((first, _)) => producer.base_sequence.precedes(*first),
         }
     }
 
@@ -155,6 +159,17 @@ mod tests {
         assert!(!failed.admit(p, Some(producer(7, 0, 20)), now));
         assert!(failed.admit(p, Some(producer(7, 0, 10)), now));
         assert!(failed.admit(p, Some(producer(7, 0, 15)), now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_before_the_failure_is_let_in_and_does_not_end_it() {
+        let (mut failed, now) = (FailedProducers::default(), Instant::now());
+        let p = partition(0);
+        failed.record([(p, producer(7, 0, 10))].into_iter(), now);
+        assert!(failed.admit(p, Some(producer(7, 0, 5)), now), "stored, and not known to be");
+        assert!(!failed.admit(p, Some(producer(7, 0, 15)), now));
+        failed.record([(p, producer(8, 0, 2))].into_iter(), now);
+        assert!(failed.admit(p, Some(producer(8, 0, i32::MAX)), now), "the sequence wrapped");
     }
 
     #[tokio::test(start_paused = true)]
