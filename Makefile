@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARY := target/release/ottla
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit e2e tools fix verify bench
+.PHONY: help run build test unit sim e2e tools fix verify bench
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -22,6 +22,9 @@ tools: ## Installs what the end-to-end tests need into .tools/
 
 unit: ## Runs the tests of the crates
 	$(CARGO) test --locked
+
+sim: ## Runs 100,000 schedules of the commit protocol (SEEDS=n for another number)
+	OTTLA_SIM_SEEDS=$(or $(SEEDS),100000) $(CARGO) test --locked --release -p ottla-sim -- --nocapture
 
 e2e: build ## Runs the end-to-end suites against the release binary (after make tools)
 	$(CARGO) test --locked -p ottla-tests --tests -- --test-threads=2

@@ -44,6 +44,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "ottla-sim",
+        &[
+            "ottla-model",
+            "ottla-env",
+            "ottla-telemetry",
+            "ottla-format",
+            "ottla-wire",
+            "ottla-object-io",
+            "ottla-control-api",
+            "ottla-storage",
+            "ottla-control-plane",
+        ],
+    ),
+    (
         "ottla-broker",
         &[
             "ottla-model",
@@ -174,8 +188,22 @@ fn the_binary_needs_nothing_that_only_tests_need() -> Result<()> {
         if name.starts_with("ottla-tests") || name.starts_with("ottla-benches") {
             continue;
         }
-        for dependency in ["rdkafka", "proptest", "tempfile", "ottla-tests"] {
+        for dependency in ["rdkafka", "proptest", "tempfile", "ottla-tests", "ottla-sim"] {
             ensure!(!used.contains(dependency), "{name} uses {dependency} outside its tests");
+        }
+    }
+    Ok(())
+}
+
+/// The product drives the writer's steps by its task; they are open to the simulation alone.
+#[test]
+fn only_the_simulation_asks_for_step_functions() -> Result<()> {
+    let metadata = metadata(&["--no-deps"])?;
+    for package in list(&metadata, "packages") {
+        let name = text(package, "name");
+        for dependency in list(package, "dependencies") {
+            let opened = list(dependency, "features").any(|feature| feature == "step-functions");
+            ensure!(!opened || name == "ottla-sim", "{name} asks for step-functions");
         }
     }
     Ok(())

@@ -102,6 +102,14 @@ impl AppendTicket {
         self
     }
 
+    /// Never says "undecided" by itself, and needs no timer: whoever drives steps decides when a
+    /// request's time is up.
+    #[cfg(feature = "step-functions")]
+    pub(crate) fn without_deadline(mut self) -> Self {
+        self.deadline = None;
+        self
+    }
+
     fn resolve(&mut self, outcomes: Vec<AppendOutcome>) -> Poll<Vec<AppendOutcome>> {
         if let Some(histogram) = self.timed.take() {
             histogram.time(self.arrival.elapsed());

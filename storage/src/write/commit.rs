@@ -42,12 +42,14 @@ static NO_ANSWER: RateLimited = RateLimited::new(5, Duration::from_secs(10));
 
 /// A message on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct MessageId(u64);
+pub struct MessageId(u64);
 
 /// What to hand over to the control plane.
 #[derive(Clone, Debug)]
-pub(crate) enum Message {
+pub enum Message {
+    /// Commit these objects.
     Commit(CommitObjects),
+    /// Decide that this object is never committed, unless it is.
     Abandon(AbandonObject),
 }
 

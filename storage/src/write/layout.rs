@@ -21,8 +21,8 @@ pub(crate) struct Laid {
 }
 
 /// Where each batch of an object lies.
-#[derive(Debug)]
-pub(crate) struct Layout {
+#[derive(Clone, Debug)]
+pub struct Layout {
     /// The batches by their index in arrival order, each with its position; ascending in position.
     pub order: Vec<(u32, BytePosition)>,
 }

@@ -51,6 +51,8 @@ mod intake;
 mod layout;
 mod options;
 mod seal;
+#[cfg(feature = "step-functions")]
+pub mod step_writer;
 mod steps;
 mod task;
 mod upload;
