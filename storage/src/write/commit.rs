@@ -20,8 +20,9 @@
 //! 6. **Frontier.** An object leaves the queue when it and all lower ones are decided; each message
 //!    says how far that is.
 //! 7. **Fenced.** When the broker epoch is over, what was never handed over is certainly not
-//!    stored. A commit that was handed over and got no answer may have been applied before the
-//!    fence: it is answered "undecided". What is on its way keeps its chance of an answer.
+//!    stored. A commit that was handed over may have been applied before the fence, even when the
+//!    answer is "fenced": a call can arrive twice, and the answer be that to the second time. It is
+//!    answered "undecided". What is on its way keeps its chance of an answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -91,7 +92,8 @@ struct Object {
     way: Way,
     /// A commit of it was handed over at some time.
     commit_sent: bool,
-    /// A commit of it was handed over and got no clear answer.
+    /// A commit of it may have been applied: handed over, and neither answered clearly nor known
+    /// to have been lost on its way.
     commit_unknown: bool,
 }
 
@@ -329,6 +331,7 @@ impl Committer {
                 progress.decided.push(object.decide_all(AppendOutcome::Undecided));
             }
             ObjectOutcome::Fenced => {
+                object.commit_unknown |= object.commit_sent;
                 progress.fenced |= !epoch_over;
                 if !epoch_over {
                     self.epoch = Epoch::Fenced;

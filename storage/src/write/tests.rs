@@ -413,7 +413,7 @@ async fn after_a_fence_everything_is_answered_so() {
     let mut world = World::free(|_| {});
     assert!(is_stored(&world.one(None).await));
     world.control.model().fenced = true;
-    assert_eq!(world.one(None).await, [AppendOutcome::Fenced]);
+    assert_eq!(world.one(None).await, [AppendOutcome::Undecided], "its commit was handed over");
     assert!(world.writer.fenced().await);
     assert_eq!(world.one(None).await, [AppendOutcome::Fenced]);
     world.stop().await;
