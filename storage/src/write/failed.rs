@@ -63,7 +63,8 @@ pub(crate) struct FailedProducers {
 
 impl FailedProducers {
     /// Notes batches that failed together, in seal and arrival order: the first of each producer
-    /// counts. They come before all that is noted of their producers already.
+    /// counts, unless an earlier sequence is noted already. (After a fence, answers that were on
+    /// their way come in any order.)
     pub(crate) fn record(
         &mut self,
         batches: impl Iterator<Item = (PartitionId, BatchProducer)>,
@@ -75,6 +76,9 @@ impl FailedProducers {
             object.entry(stream).or_insert(producer.base_sequence);
         }
         for (stream, sequence) in object {
+            if self.first.get(&stream).is_some_and(|(noted, _)| noted.precedes(sequence)) {
+                continue;
+            }
             self.first.insert(stream, (sequence, now));
             self.ages.push_back((now, stream));
         }
@@ -193,6 +197,18 @@ mod tests {
         failed.turned_away(p, Some(producer(7, 0, 11)), now);
         assert!(!failed.admit(p, Some(producer(7, 0, 12)), now));
         assert!(failed.admit(p, Some(producer(7, 0, 10)), now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_failure_does_not_hide_an_earlier_one() {
+        let (mut failed, now) = (FailedProducers::default(), Instant::now());
+        let p = partition(0);
+        failed.record([(p, producer(7, 0, 10))].into_iter(), now);
+        failed.record([(p, producer(7, 0, 14))].into_iter(), now);
+        assert!(!failed.admit(p, Some(producer(7, 0, 13)), now));
+        assert!(!failed.admit(p, Some(producer(7, 0, 14)), now));
+        assert!(failed.admit(p, Some(producer(7, 0, 10)), now));
+        assert!(failed.admit(p, Some(producer(7, 0, 13)), now));
     }
 
     #[tokio::test(start_paused = true)]
