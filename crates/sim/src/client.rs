@@ -66,8 +66,10 @@ pub(crate) struct Client {
     connection: Option<Connection>,
     /// The broker it goes to, when it never goes to another.
     home: Option<usize>,
-    /// The first topic it sent to.
+    /// The topic it sends to; the first one.
     topic: Option<TopicId>,
+    /// It has sent to two topics of the same name.
+    strayed: bool,
     /// Its topic was made anew under it and it cannot go on; with Kafka it could not either.
     fatal: bool,
 }
@@ -90,6 +92,7 @@ impl Client {
             connection: None,
             home: stay.then(|| random.below(brokers as u64) as usize),
             topic: None,
+            strayed: false,
             fatal: false,
         };
         (0..).zip(kinds).map(client).collect()
@@ -184,7 +187,8 @@ impl World {
 
         let batch = self.clients[at].next_batch(&self.random);
         let Client { id, kind, partition: index, .. } = self.clients[at];
-        self.clients[at].topic.get_or_insert(topic);
+        let first = *self.clients[at].topic.get_or_insert(topic);
+        self.clients[at].strayed |= first != topic;
         let attempt = self.next_attempt;
         self.next_attempt += 1;
         let partition = PartitionId { topic, index };
@@ -263,7 +267,7 @@ impl World {
                     || client.connection.as_ref().is_some_and(|c| {
                         c.in_flight.iter().any(|other| other.batch.number < batch.number)
                     });
-                if !earlier && client.topic != self.topic {
+                if !earlier && client.strayed {
                     // A later batch was the first to reach the new topic.
                     client.fatal = true;
                     client.disconnect();
