@@ -1,0 +1,88 @@
+//! Objects that are damaged, missing, somebody else's, or refused by the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_format::object::OBJECT_HEADER_BYTES;
+use ottla_object_io::faults::ReadFault;
+use ottla_object_io::{Store as _, keys};
+
+use super::world::{CLUSTER, World, bases, bounds, partition, sized};
+use crate::read::ReadError;
+
+#[tokio::test]
+async fn a_damaged_block_is_read_again_once() {
+    let world = World::new().await;
+    world.append(0, 0, &[sized(5, 100_000)]).await;
+    world.store.script_read(ReadFault::Corrupt);
+    let fetched = world.fetch(&[(0, 0)]).await;
+    assert_eq!((bases(&fetched[0]), &fetched[0].error), (vec![0], &None));
+    assert_eq!(world.store.reads().len(), 2);
+}
+
+#[tokio::test]
+async fn damage_that_stays_is_an_error_after_the_good_prefix_of_its_partition_only() {
+    let world = World::new().await;
+    let mut bad = sized(1, 300).to_vec();
+    bad[200] ^= 1;
+    let runs: [(i64, &[Bytes]); 2] =
+        [(0, &[sized(2, 300), Bytes::from(bad), sized(1, 300)]), (0, &[sized(3, 300)])];
+    let extents = world.object(&runs).await;
+    world.publish(0, bounds(0, 4), vec![Arc::clone(&extents[0])]).await;
+    world.publish(1, bounds(0, 3), vec![Arc::clone(&extents[1])]).await;
+    let fetched = world.fetch(&[(0, 0), (1, 0)]).await;
+    assert_eq!((bases(&fetched[0]), &fetched[0].error), (vec![0], &None));
+    assert_eq!((bases(&fetched[1]), &fetched[1].error), (vec![0], &None));
+    let fetched = world.fetch(&[(0, 2), (1, 0)]).await;
+    assert!(matches!(fetched[0].error, Some(ReadError::Corrupt(_))));
+    assert_eq!(bases(&fetched[1]), [0]);
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_fails_only_its_partitions() {
+    let world = World::new().await;
+    world.append(0, 0, &[sized(2, 300)]).await;
+    world.append(1, 0, &[sized(2, 300)]).await;
+    world.store.script_read(ReadFault::Refused);
+    let fetched = world.fetch(&[(0, 0), (1, 0)]).await;
+    assert!(matches!(fetched[0].error, Some(ReadError::Storage(_))));
+    assert_eq!(bases(&fetched[1]), [0]);
+    assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0]);
+}
+
+#[tokio::test]
+async fn a_missing_object_is_looked_up_again_once() {
+    let world = World::new().await;
+    let gone = world.append(0, 0, &[sized(2, 300)]).await;
+    world.store.delete(&keys::wal(CLUSTER, &gone.object.name)).await.unwrap();
+    // Nobody replaced it: an error, not an empty success.
+    assert!(matches!(world.fetch(&[(0, 0)]).await[0].error, Some(ReadError::Storage(_))));
+    assert_eq!(world.control.finds(), 1);
+    // It was merged into another object.
+    let merged = world.object(&[(0, &[sized(2, 300)])]).await;
+    world.control.set(partition(0), bounds(0, 2), merged);
+    assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0]);
+}
+
+#[tokio::test]
+async fn an_object_with_another_objects_header_is_not_served() {
+    let world = World::new().await;
+    let extents = world.object_with(&[(0, &[sized(2, 300)])], None, false).await;
+    world.publish(0, bounds(0, 2), extents).await;
+    assert!(matches!(world.fetch(&[(0, 0)]).await[0].error, Some(ReadError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn the_header_is_looked_at_when_reading_begins_in_the_middle() {
+    let world = World::new().await;
+    let filler = vec![sized(1, 1_000_000); 3];
+    let wrong = world.object_with(&[(0, &filler), (0, &[sized(2, 300)])], None, false).await;
+    world.publish(1, bounds(0, 2), vec![Arc::clone(&wrong[1])]).await;
+    assert!(matches!(world.fetch(&[(1, 0)]).await[0].error, Some(ReadError::Corrupt(_))));
+    let right = world.object(&[(0, &filler), (0, &[sized(2, 300)])]).await;
+    world.publish(2, bounds(0, 2), vec![Arc::clone(&right[1])]).await;
+    assert_eq!(bases(&world.fetch(&[(2, 0)]).await[0]), [0]);
+    let heads =
+        world.store.reads().into_iter().filter(|(_, r)| *r == (0..OBJECT_HEADER_BYTES as u64));
+    assert_eq!(heads.count(), 3, "twice for the wrong one, once for the right one");
+}

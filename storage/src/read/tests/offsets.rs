@@ -1,0 +1,63 @@
+//! Which offsets can be read, and who says so: the view, or the leader.
+
+use ottla_control_api::PartitionBounds;
+use ottla_model::Offset;
+
+use super::world::{World, bases, bounds, partition, request, sized};
+use crate::read::{Isolation, ReadError};
+
+#[tokio::test]
+async fn read_committed_stops_at_the_last_stable_offset() {
+    let world = World::new().await;
+    let extents = world.object(&[(0, &[sized(2, 200), sized(2, 200), sized(2, 200)])]).await;
+    let stable = PartitionBounds { last_stable: Offset(4), ..bounds(0, 6) };
+    world.publish(0, stable, extents).await;
+    let mut committed = request(&[(0, 0)]);
+    committed.isolation = Isolation::Committed;
+    assert_eq!(bases(&world.reader.fetch(committed.clone()).await[0]), [0, 2]);
+    committed.partitions[0].offset = Offset(4);
+    let at_end = world.reader.fetch(committed).await;
+    assert_eq!((at_end[0].records.length, &at_end[0].error), (0, &None));
+    assert_eq!(at_end[0].bounds, stable);
+}
+
+#[tokio::test]
+async fn out_of_range_is_said_only_after_asking_the_leader() {
+    let world = World::new().await;
+    world.append(0, 0, &[sized(2, 200)]).await;
+    // The view is behind: the leader has more, and so the offset is right.
+    let more = world.object(&[(2, &[sized(2, 200)])]).await;
+    world.control.set(partition(0), bounds(0, 4), more);
+    assert_eq!(bases(&world.fetch(&[(0, 3)]).await[0]), [2]);
+    let at_end = world.fetch(&[(0, 4)]).await;
+    assert_eq!((at_end[0].bounds, &at_end[0].error), (bounds(0, 4), &None));
+
+    let above = world.fetch(&[(0, 5)]).await;
+    assert_eq!(above[0].error, Some(ReadError::OffsetOutOfRange));
+    assert_eq!(above[0].bounds, bounds(0, 4));
+    world.control.set(partition(0), bounds(2, 4), Vec::new());
+    let mut trimmed = world.fetch(&[(0, -1)]).await;
+    assert_eq!(trimmed.remove(0).error, Some(ReadError::OffsetOutOfRange));
+    world.control.set_available(false);
+    assert!(matches!(world.fetch(&[(0, 9)]).await[0].error, Some(ReadError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn an_unknown_partition_does_not_disturb_the_others() {
+    let world = World::new().await;
+    world.append(0, 0, &[sized(2, 200)]).await;
+    let fetched = world.fetch(&[(99, 0), (0, 0)]).await;
+    assert_eq!(fetched[0].error, Some(ReadError::UnknownPartition));
+    assert_eq!(bases(&fetched[1]), [0]);
+}
+
+#[tokio::test]
+async fn older_records_are_found_through_the_control_plane() {
+    let world = World::new().await;
+    let old = world.object(&[(0, &[sized(5, 500)])]).await;
+    world.control.set(partition(0), bounds(0, 5), old);
+    world.append(0, 5, &[sized(5, 500)]).await;
+    assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0, 5]);
+    assert_eq!(world.control.finds(), 1);
+    world.reader.stop().await;
+}

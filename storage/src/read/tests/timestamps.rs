@@ -1,0 +1,109 @@
+//! Offsets by time.
+
+use bytes::Bytes;
+use ottla_control_api::{PartitionBounds, TimestampQuery};
+use ottla_model::{Offset, TimestampMs};
+
+use super::world::{World, batch_of, bounds, partition};
+use crate::read::{Isolation, ReadError};
+
+#[tokio::test]
+async fn timestamps_are_found_exact_to_the_record() {
+    let world = World::new().await;
+    for gzip in [false, true] {
+        let index = i32::from(gzip);
+        let batches = [
+            batch_of(&[100, 105, 103], 20, gzip),
+            batch_of(&[90, 110, 120], 20, gzip),
+            batch_of(&[120, 119], 20, gzip),
+        ];
+        world.append(index, 0, &batches).await;
+        let at = |time| {
+            let query = TimestampQuery::AtOrAfter(TimestampMs(time));
+            let (reader, partition) = (&world.reader, partition(index));
+            async move {
+                let found = reader.offset_at(partition, query, Isolation::Uncommitted).await;
+                found.unwrap().map(|(offset, time)| (offset.0, time.0))
+            }
+        };
+        assert_eq!(at(0).await, Some((0, 100)));
+        assert_eq!(at(101).await, Some((1, 105)));
+        assert_eq!(at(106).await, Some((4, 110)));
+        assert_eq!(at(111).await, Some((5, 120)));
+        assert_eq!(at(121).await, None);
+        let max = world
+            .reader
+            .offset_at(partition(index), TimestampQuery::Max, Isolation::Uncommitted)
+            .await;
+        assert_eq!(max, Ok(Some((Offset(5), TimestampMs(120)))));
+    }
+}
+
+#[tokio::test]
+async fn timestamps_respect_isolation_log_start_and_append_time() {
+    let world = World::new().await;
+    let batches = [batch_of(&[100, 101], 5, true), batch_of(&[200, 201], 5, true)];
+    let extents = world.object(&[(0, &batches)]).await;
+    let stable = PartitionBounds { last_stable: Offset(2), ..bounds(1, 4) };
+    world.publish(0, stable, extents).await;
+    let find = async |index, time, isolation| {
+        let query = TimestampQuery::AtOrAfter(TimestampMs(time));
+        world.reader.offset_at(partition(index), query, isolation).await.unwrap()
+    };
+    assert_eq!(find(0, 0, Isolation::Uncommitted).await, Some((Offset(1), TimestampMs(101))));
+    assert_eq!(find(0, 150, Isolation::Uncommitted).await, Some((Offset(2), TimestampMs(200))));
+    assert_eq!(find(0, 150, Isolation::Committed).await, None);
+
+    let time = Some(TimestampMs(900));
+    let extents = world.object_with(&[(0, &batches)], time, true).await;
+    world.publish(1, bounds(0, 4), extents).await;
+    assert_eq!(find(1, 500, Isolation::Uncommitted).await, Some((Offset(0), TimestampMs(900))));
+    let unknown =
+        world.reader.offset_at(partition(99), TimestampQuery::Max, Isolation::Uncommitted).await;
+    assert_eq!(unknown, Err(ReadError::UnknownPartition));
+}
+
+/// A batch whose header claims a later time than its two records have.
+fn liar() -> Bytes {
+    let mut liar = batch_of(&[100, 101], 5, false).to_vec();
+    liar[35..43].copy_from_slice(&500i64.to_be_bytes());
+    let crc = crc32c::crc32c(&liar[21..]);
+    liar[17..21].copy_from_slice(&crc.to_be_bytes());
+    liar.into()
+}
+
+#[tokio::test]
+async fn headers_that_claim_a_later_time_are_looked_behind() {
+    let world = World::new().await;
+    world.append(0, 0, &[liar()]).await;
+    world.append(0, 2, &[batch_of(&[50], 5, false)]).await;
+    world.append(0, 3, &[batch_of(&[300, 400], 5, false)]).await;
+    let query = TimestampQuery::AtOrAfter(TimestampMs(350));
+    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    assert_eq!(found, Ok(Some((Offset(4), TimestampMs(400)))));
+}
+
+#[tokio::test]
+async fn a_record_far_behind_a_header_that_claims_its_time_is_found() {
+    let world = World::new().await;
+    world.append(0, 0, &[liar()]).await;
+    for base in 2..42 {
+        world.append(0, base, &[batch_of(&[50], 5, false)]).await;
+    }
+    world.append(0, 42, &[batch_of(&[400], 5, false)]).await;
+    let query = TimestampQuery::AtOrAfter(TimestampMs(350));
+    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    assert_eq!(found, Ok(Some((Offset(42), TimestampMs(400)))));
+}
+
+#[tokio::test]
+async fn a_look_up_that_is_given_up_never_says_that_there_is_no_record() {
+    let world = World::new().await;
+    for at in 0..20 {
+        world.append(0, 2 * at, &[liar()]).await;
+    }
+    world.append(0, 40, &[batch_of(&[400], 5, false)]).await;
+    let query = TimestampQuery::AtOrAfter(TimestampMs(350));
+    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    assert!(matches!(found, Err(ReadError::Corrupt(_))), "{found:?}");
+}

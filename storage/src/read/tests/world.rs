@@ -1,0 +1,246 @@
+//! A reader over a store that can fail, a control plane the test sets, and objects on demand.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ottla_control_api::PartitionBounds;
+use ottla_control_api::view::{Change, Extent, ObjectRef, WatchEvent};
+use ottla_env::Random;
+use ottla_format::object::ObjectHeader;
+use ottla_model::{
+    AppliedIndex, BytePosition, ClusterId, ObjectId, Offset, PartitionId, PartitionIndex,
+    TimestampMs, TopicId,
+};
+use ottla_object_io::faults::FaultStore;
+use ottla_object_io::{Payload, Store as _, keys, memory};
+use ottla_telemetry::Metrics;
+use ottla_wire::batch;
+
+use crate::cache::Cache;
+use crate::read::{FetchPartition, FetchRequest, FetchedPartition, Isolation, Reader};
+use crate::test_control::{FakeControl, object_name, topic};
+use crate::view::{View, ViewTask};
+
+pub(super) const CLUSTER: ClusterId = ClusterId(5);
+
+pub(super) fn partition(index: i32) -> PartitionId {
+    PartitionId { topic: TopicId(1), index: PartitionIndex(index) }
+}
+
+pub(super) fn bounds(log_start: i64, high_watermark: i64) -> PartitionBounds {
+    PartitionBounds {
+        log_start: Offset(log_start),
+        high_watermark: Offset(high_watermark),
+        last_stable: Offset(high_watermark),
+    }
+}
+
+fn varint(out: &mut Vec<u8>, value: i64) {
+    let mut raw = ((value << 1) ^ (value >> 63)) as u64;
+    while raw >= 0x80 {
+        out.push(raw as u8 | 0x80);
+        raw >>= 7;
+    }
+    out.push(raw as u8);
+}
+
+/// A batch with one record per timestamp and values of `value` bytes, as a producer sends it.
+pub(super) fn batch_of(times: &[i64], value: usize, gzip: bool) -> Bytes {
+    let mut body = Vec::new();
+    for (delta, time) in times.iter().enumerate() {
+        let mut record = vec![0];
+        varint(&mut record, time - times[0]);
+        varint(&mut record, delta as i64);
+        varint(&mut record, -1);
+        varint(&mut record, value as i64);
+        record.extend(vec![b'v'; value]);
+        varint(&mut record, 0);
+        varint(&mut body, record.len() as i64);
+        body.extend(record);
+    }
+    if gzip {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&body).unwrap();
+        body = encoder.finish().unwrap();
+    }
+    let count = times.len() as i32;
+    let mut out = vec![0; 8];
+    out.extend((49 + body.len() as i32).to_be_bytes());
+    out.extend((-1i32).to_be_bytes());
+    out.push(2);
+    out.extend([0; 4]);
+    out.extend(u16::from(gzip).to_be_bytes());
+    out.extend((count - 1).to_be_bytes());
+    out.extend(times[0].to_be_bytes());
+    out.extend(times.iter().max().unwrap().to_be_bytes());
+    out.extend((-1i64).to_be_bytes());
+    out.extend((-1i16).to_be_bytes());
+    out.extend((-1i32).to_be_bytes());
+    out.extend(count.to_be_bytes());
+    out.extend(body);
+    let crc = crc32c::crc32c(&out[21..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out.into()
+}
+
+/// A plain batch of `records` records whose whole length is `bytes`.
+pub(super) fn sized(records: usize, bytes: usize) -> Bytes {
+    let small = batch_of(&vec![0; records], 0, false).len();
+    let mut value = (bytes - small) / records;
+    loop {
+        let batch = batch_of(&vec![0; records], value, false);
+        if batch.len() <= bytes {
+            return batch;
+        }
+        value -= 1;
+    }
+}
+
+pub(super) struct World {
+    pub(super) store: Arc<FaultStore>,
+    pub(super) control: Arc<FakeControl>,
+    pub(super) view: Arc<View>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) reader: Arc<Reader>,
+    next_seq: std::sync::atomic::AtomicU64,
+    _task: ViewTask,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let metrics = Metrics::new();
+        let store = FaultStore::new(memory(), Random::seeded(1));
+        let control = FakeControl::new();
+        let (view, task) = View::start(&*control);
+        let cache = Cache::new(64 << 20, &metrics);
+        let reader = Reader::new(
+            Arc::clone(&view),
+            Arc::clone(&cache),
+            store.clone(),
+            control.clone(),
+            CLUSTER,
+            metrics,
+        );
+        let changes: Vec<Change> = vec![Change::Topic(topic(1, "t", 16))];
+        control
+            .send(WatchEvent::Changes { applied: AppliedIndex(0), changes: changes.into() })
+            .await;
+        while view.bounds(partition(15)).is_none() {
+            tokio::task::yield_now().await;
+        }
+        let next_seq = std::sync::atomic::AtomicU64::new(1);
+        Self { store, control, view, cache, reader, next_seq, _task: task }
+    }
+
+    /// Stores an object with one run of batches per partition and returns the extents, the first
+    /// records having the given offsets.
+    pub(super) async fn object(&self, runs: &[(i64, &[Bytes])]) -> Vec<Arc<Extent>> {
+        self.object_with(runs, None, true).await
+    }
+
+    pub(super) async fn object_with(
+        &self,
+        runs: &[(i64, &[Bytes])],
+        append_time: Option<TimestampMs>,
+        right_header: bool,
+    ) -> Vec<Arc<Extent>> {
+        let seq = self.next_seq.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let name = object_name(seq);
+        let mut header = ObjectHeader {
+            cluster: CLUSTER,
+            author: name.author,
+            nonce: name.nonce,
+            seq: name.seq,
+        };
+        if !right_header {
+            header.seq = header.seq.next();
+        }
+        let mut bytes = BytesMut::from(&header.encode()[..]);
+        let mut parts = Vec::new();
+        for (base, batches) in runs {
+            let position = bytes.len() as u64;
+            let mut next = *base;
+            let mut max = i64::MIN;
+            for batch in *batches {
+                bytes.extend_from_slice(batch);
+                let header = batch::parse(batch).unwrap();
+                next += i64::from(header.last_offset_delta) + 1;
+                max = max.max(header.max_timestamp);
+            }
+            parts.push((*base, next - 1, position, bytes.len() as u64 - position, max));
+        }
+        bytes.extend_from_slice(b"footer");
+        let size = bytes.len() as u64;
+        self.store.put(&keys::wal(CLUSTER, &name), Payload::from(bytes.freeze())).await.unwrap();
+        let object = Arc::new(ObjectRef { id: ObjectId(seq), name, size });
+        parts
+            .into_iter()
+            .map(|(base, last, position, length, max)| {
+                Arc::new(Extent {
+                    base_offset: Offset(base),
+                    last_offset: Offset(last),
+                    position: BytePosition(position),
+                    length,
+                    max_timestamp: append_time.unwrap_or(TimestampMs(max)),
+                    append_time,
+                    object: Arc::clone(&object),
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn publish(
+        &self,
+        index: i32,
+        bounds: PartitionBounds,
+        extents: Vec<Arc<Extent>>,
+    ) {
+        let applied = self.control.publish(partition(index), bounds, extents).await;
+        self.view.reached(applied).await.unwrap();
+    }
+
+    /// Partition `index` gets one extent of these batches at `base`.
+    pub(super) async fn append(&self, index: i32, base: i64, batches: &[Bytes]) -> Arc<Extent> {
+        let extents = self.object(&[(base, batches)]).await;
+        let end = extents[0].last_offset.0 + 1;
+        self.publish(index, bounds(0, end), extents.clone()).await;
+        Arc::clone(&extents[0])
+    }
+
+    pub(super) async fn fetch(&self, partitions: &[(i32, i64)]) -> Vec<FetchedPartition> {
+        self.reader.fetch(request(partitions)).await
+    }
+}
+
+pub(super) fn request(partitions: &[(i32, i64)]) -> FetchRequest {
+    FetchRequest {
+        max_wait: Duration::ZERO,
+        min_bytes: 1,
+        max_bytes: 50 << 20,
+        isolation: Isolation::Uncommitted,
+        partitions: partitions
+            .iter()
+            .map(|(index, offset)| FetchPartition {
+                partition: partition(*index),
+                offset: Offset(*offset),
+                max_bytes: 1 << 20,
+            })
+            .collect(),
+    }
+}
+
+/// Base offsets of the batches of an answer; checks that each is whole and right.
+pub(super) fn bases(fetched: &FetchedPartition) -> Vec<i64> {
+    let bytes = fetched.records.pieces.concat();
+    assert_eq!(bytes.len(), fetched.records.length);
+    batch::walk(&bytes)
+        .map(|found| {
+            let (header, batch) = found.unwrap();
+            batch::verify(batch).unwrap();
+            assert_eq!(header.leader_epoch, ottla_model::LEADER_EPOCH.0);
+            header.base_offset
+        })
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! Uploads that are slow, fail, are given up or arrive too late.
+
+use ottla_model::{Attempt, ObjectSeq};
+use ottla_object_io::Store as _;
+use ottla_object_io::faults::WriteFault;
+use tokio::time::Instant;
+
+use super::world::{CLUSTER, World, is_stored, ms};
+use crate::write::AppendOutcome;
+use crate::write::testing::{HandedOver, partition, producer};
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_attempt_gets_a_rival_under_its_own_key() {
+    let world = World::free(|_| {});
+    world.store.script_write(WriteFault::Slow(ms(9_000)));
+    let start = Instant::now();
+    assert!(is_stored(&world.one(None).await));
+    assert!(start.elapsed() <= ms(1_010), "{:?}", start.elapsed());
+    assert_eq!(world.control.model().attempts[&0], Attempt(1));
+    world.check_objects().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_an_attempt_ends_with_the_next_one_has_a_fresh_key() {
+    let world = World::free(|_| {});
+    let faults = [
+        WriteFault::Refused,
+        WriteFault::FailedBefore,
+        WriteFault::FailedAfter,
+        WriteFault::Truncated,
+        WriteFault::Late(ms(60_000)),
+        WriteFault::Denied,
+    ];
+    for fault in faults {
+        world.store.script_write(fault);
+    }
+    assert!(is_stored(&world.one(None).await));
+    assert_eq!(world.control.model().attempts[&0], Attempt(faults.len() as u32));
+    world.store.settle().await;
+    world.check_objects().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_given_up_is_abandoned_and_answered_not_stored() {
+    let world = World::free(|_| {});
+    world.store.set_outage(true);
+    let start = Instant::now();
+    assert_eq!(world.one(Some(producer(1, 0))).await, [AppendOutcome::NotStored]);
+    assert!(start.elapsed() >= ms(10_000) && start.elapsed() < ms(10_100));
+    assert_eq!(world.control.handed_over(), [HandedOver::Abandon(ObjectSeq(0))]);
+    assert!(world.store.puts().len() < 20, "{} attempts in 10 s", world.store.puts().len());
+
+    world.store.set_outage(false);
+    let successor = world.one(Some(producer(1, 1))).await;
+    assert_eq!(successor, [AppendOutcome::NotStored], "until the first one comes again");
+    assert!(is_stored(&world.one(Some(producer(2, 7))).await), "others are not concerned");
+    assert!(is_stored(&world.one(Some(producer(1, 0))).await));
+    assert!(is_stored(&world.one(Some(producer(1, 1))).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn successors_in_buffers_and_uploaded_objects_fail_with_the_first() {
+    let world = World::free(|options| options.uploads_max = 2);
+    // The first object never arrives: all its attempts are slow, first try and hedges.
+    let stuck = WriteFault::Slow(ms(100_000));
+    world.store.script_write(stuck);
+    let first = world.one(Some(producer(1, 0)));
+    tokio::time::sleep_until(Instant::now() + ms(10)).await;
+    let uploaded = world.one(Some(producer(1, 1)));
+    tokio::time::sleep_until(Instant::now() + ms(10)).await;
+    assert_eq!(world.store.puts().len(), 2);
+    (0..5).for_each(|_| world.store.script_write(stuck));
+    tokio::time::sleep_until(Instant::now() + ms(9_900)).await;
+    let buffered = world.one(Some(producer(1, 2)));
+    let other = world.one(Some(producer(2, 0)));
+    for ticket in [first, uploaded, buffered] {
+        assert_eq!(ticket.await, [AppendOutcome::NotStored]);
+    }
+    drop(other);
+    let log = world.control.model().logs.get(&partition(0)).cloned().unwrap_or_default();
+    assert!(log.iter().flatten().all(|producer| producer.id.0 != 1), "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_arrives_after_the_abandon_is_never_committed() {
+    let world = World::free(|_| {});
+    (0..40).for_each(|_| world.store.script_write(WriteFault::Late(ms(60_000))));
+    assert_eq!(world.one(Some(producer(1, 0))).await, [AppendOutcome::NotStored]);
+    world.store.settle().await;
+    assert!(!world.store.list(&format!("{CLUSTER}/wal")).await.unwrap().is_empty());
+    world.writer.drain().await;
+    assert!(world.control.model().attempts.is_empty());
+    let only_abandon = [HandedOver::Abandon(ObjectSeq(0))];
+    assert_eq!(world.control.handed_over(), only_abandon);
+}
