@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARY := target/release/ottla
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit sim e2e tools fix verify bench
+.PHONY: help run build test unit sim e2e tools fix verify bench scale
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -43,3 +43,6 @@ bench: build ## Measures Ottla against Apache Kafka on this machine
 	tests/tools/install.sh bench
 	$(CARGO) run --release --locked -p ottla-benches
 	$(CARGO) run --release --locked -p ottla-control-plane --example apply_speed
+
+scale: build ## Measures one node with many partitions, connections, a backlog (CASES="a b" for some)
+	$(CARGO) run --release --locked -p ottla-benches --bin ottla-scale -- $(CASES)

@@ -14,6 +14,7 @@
 pub mod http;
 pub mod ports;
 pub mod process;
+pub mod scrape;
 pub mod scratch;
 
 pub mod kafka;
@@ -29,6 +30,7 @@ pub mod topic;
 
 pub mod history;
 pub mod load;
+pub mod paced;
 
 pub use scratch::Scratch;
 

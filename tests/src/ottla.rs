@@ -10,6 +10,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::process::Process;
+use crate::scrape::Scrape;
 use crate::{Scratch, http, ports, root};
 
 /// A start that takes longer than this has failed.
@@ -160,6 +161,11 @@ impl Ottla {
     /// The port of the admin listener.
     pub fn admin_port(&self) -> u16 {
         self.admin
+    }
+
+    /// The values of all metrics now.
+    pub async fn scrape(&self) -> Result<Scrape> {
+        Scrape::take(self.admin).await
     }
 
     /// The sum of a metric over its labels; `None` when there is no such metric.

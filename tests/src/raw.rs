@@ -41,13 +41,15 @@ pub mod version {
     pub const SYNC_GROUP: i16 = 5;
     /// Several members per request.
     pub const LEAVE_GROUP: i16 = 4;
+    /// By topic name.
+    pub const DELETE_TOPICS: i16 = 5;
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct RawClient {
     stream: TcpStream,
-    next: i32,
+    frames: Frames,
     /// Correlation id, API key and version of the requests not answered yet.
     waiting: VecDeque<(i32, i16, i16)>,
 }
@@ -57,13 +59,13 @@ impl RawClient {
     pub async fn connect(bootstrap: &str) -> Result<Self> {
         let stream = TcpStream::connect(bootstrap).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, next: 1, waiting: VecDeque::new() })
+        Ok(Self { stream, frames: Frames::default(), waiting: VecDeque::new() })
     }
 
     /// Writes a request; does not wait for its answer.
     pub async fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<()> {
         let frame = self.frame(version, request)?;
-        self.waiting.push_back((self.next - 1, R::KEY, version));
+        self.waiting.push_back((self.frames.last, R::KEY, version));
         self.stream.write_all(&frame).await.context("write a request")
     }
 
@@ -75,20 +77,7 @@ impl RawClient {
 
     /// Encodes a request with its length, header and a fresh correlation id.
     pub fn frame<R: Request>(&mut self, version: i16, request: &R) -> Result<Bytes> {
-        let correlation = self.next;
-        self.next += 1;
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(correlation)
-            .with_client_id(Some(StrBytes::from_static_str("ottla-tests")));
-        let mut body = BytesMut::new();
-        header.encode(&mut body, R::header_version(version))?;
-        request.encode(&mut body, version)?;
-        let mut frame = BytesMut::with_capacity(body.len() + 4);
-        frame.put_u32(u32::try_from(body.len())?);
-        frame.put(body);
-        Ok(frame.freeze())
+        self.frames.frame(version, request)
     }
 
     /// Writes bytes as they are.
@@ -147,6 +136,32 @@ impl RawClient {
     pub async fn brokers(&mut self) -> Result<usize> {
         let request = MetadataRequest::default().with_topics(Some(Vec::new()));
         Ok(self.call(version::METADATA, &request).await?.brokers.len())
+    }
+}
+
+/// Encodes requests, each with a correlation id of its own.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// The correlation id of the last one.
+    last: i32,
+}
+
+impl Frames {
+    /// A request with its length and header.
+    pub fn frame<R: Request>(&mut self, version: i16, request: &R) -> Result<Bytes> {
+        self.last += 1;
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.last)
+            .with_client_id(Some(StrBytes::from_static_str("ottla-tests")));
+        let mut body = BytesMut::new();
+        header.encode(&mut body, R::header_version(version))?;
+        request.encode(&mut body, version)?;
+        let mut frame = BytesMut::with_capacity(body.len() + 4);
+        frame.put_u32(u32::try_from(body.len())?);
+        frame.put(body);
+        Ok(frame.freeze())
     }
 }
 

@@ -7,7 +7,8 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, ListOffsetsRequest, ProduceRequest,
+    BrokerId, CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{
@@ -53,6 +54,25 @@ pub async fn create_with(
     let result = answer.topics.first().context("no topic in the answer")?;
     ensure!(result.error_code == 0, "create {name}: error {}", result.error_code);
     Ok(())
+}
+
+/// Deletes a topic.
+pub async fn delete(bootstrap: &str, name: &str) -> Result<()> {
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![topic_name(name)])
+        .with_timeout_ms(PRODUCE_TIMEOUT_MS);
+    let mut client = RawClient::connect(bootstrap).await?;
+    let answer = client.call(version::DELETE_TOPICS, &request).await?;
+    let result = answer.responses.first().context("no topic in the answer")?;
+    ensure!(result.error_code == 0, "delete {name}: error {}", result.error_code);
+    Ok(())
+}
+
+/// Asks for the metadata of all topics; answers the length of the answer.
+pub async fn all_metadata_bytes(client: &mut RawClient) -> Result<usize> {
+    let frame = client.frame(version::METADATA, &MetadataRequest::default().with_topics(None))?;
+    client.send_bytes(&frame).await?;
+    Ok(client.receive_frame().await?.len())
 }
 
 /// Who writes a batch, for idempotent producers.
