@@ -108,9 +108,11 @@ impl Paced {
     ) -> Result<Latencies> {
         let stream = TcpStream::connect(&self.bootstrap).await?;
         stream.set_nodelay(true)?;
-        let (read, write) = stream.into_split();
+        let (read, mut write) = stream.into_split();
         let (due, awaited) = mpsc::channel(UNANSWERED_MAX);
-        let send = self.send(write, due, u64::from(number), (first, period, end));
+        // Its half stays open until all is answered: a server may take the end of a stream for that of
+        // the client.
+        let send = self.send(&mut write, due, u64::from(number), (first, period, end));
         let (sent, latencies) = tokio::join!(send, receive(read, awaited));
         sent?;
         latencies
@@ -118,7 +120,7 @@ impl Paced {
 
     async fn send(
         &self,
-        mut write: OwnedWriteHalf,
+        write: &mut OwnedWriteHalf,
         due: mpsc::Sender<Instant>,
         seed: u64,
         (first, period, end): (Instant, Duration, Instant),

@@ -6,10 +6,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::http;
 
+/// Labels of a series, with their values.
+type Labels = BTreeMap<String, String>;
+
 /// The values of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Scrape {
-    series: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>,
+    series: BTreeMap<String, Vec<(Labels, f64)>>,
     text: String,
 }
 
@@ -39,7 +42,7 @@ impl Scrape {
 
     /// The sum of all series of this name that have these labels; 0 when there is none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let matches = |has: &BTreeMap<String, String>| {
+        let matches = |has: &Labels| {
             labels.iter().all(|(label, value)| has.get(*label).is_some_and(|v| v == value))
         };
         let all = self.series.get(name).into_iter().flatten();
@@ -53,7 +56,7 @@ impl Scrape {
 }
 
 /// `a="b",c="d"}`. None of our label values holds a quotation mark or a comma.
-fn parse_labels(text: &str) -> BTreeMap<String, String> {
+fn parse_labels(text: &str) -> Labels {
     let pairs = text.trim_end_matches('}').split(',');
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
