@@ -49,8 +49,8 @@ pub const LOG_BATCH_REQUESTS: usize = 256;
 /// to cost nothing under load, short enough that a crash seldom meets an unmarked tail.
 pub const LOG_IDLE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// How many snapshots are kept: the newest, and the one before it in case the newest is damaged
-/// while the log still reaches back.
+/// How many snapshots are kept: the newest, and the one before it in case the newest is damaged.
+/// The log is kept back to the older one.
 pub const SNAPSHOTS_KEPT: usize = 2;
 
 /// The checkpoint's page cache. It is written often and read once per start.
@@ -102,13 +102,9 @@ pub const TICK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60
 /// milliseconds.
 pub const CLOCK_STEP_REPORTED_MS: i64 = 1_000;
 
-/// Entries after which a snapshot is written; a filled segment asks for one too. Bounds the replay
-/// after a lost checkpoint to a few seconds.
+/// Entries after which a snapshot is written, unless a setting says otherwise; a filled segment asks
+/// for one too. Bounds the replay after a lost checkpoint to a few seconds.
 pub const SNAPSHOT_ENTRIES: u64 = 200_000;
-
-/// Entries below a snapshot that stay in the log, for readers that are a little behind and for the
-/// snapshot before.
-pub const LOG_ENTRIES_KEPT: u64 = 10_000;
 
 /// How long opening the checkpoint waits for a tree that was just closed to be let go. sled's
 /// threads need milliseconds; one that panicked may never do it, and then the tree is rebuilt.

@@ -94,8 +94,17 @@ impl RaftLog {
         elsewhere: AppliedElsewhere,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, LogWriter), OpenLogError> {
-        let OpenedLog { journal, index, vote, committed } =
-            open(directory.clone(), identity, options, elsewhere)?;
+        let opened = open(directory.clone(), identity, options, elsewhere)?;
+        Ok(Self::resume(directory, opened, metrics))
+    }
+
+    /// Starts the writer of a log that was opened.
+    pub fn resume(
+        directory: Arc<dyn LogDirectory>,
+        opened: OpenedLog,
+        metrics: Arc<Metrics>,
+    ) -> (Self, LogWriter) {
+        let OpenedLog { journal, index, vote, committed } = opened;
         let book =
             Book { index, segments: journal.segments().to_vec(), vote, committed, failed: None };
         let shared = Arc::new(Shared {
@@ -107,7 +116,7 @@ impl RaftLog {
         let writer = Writer { shared: shared.clone(), journal: Some(journal), metrics };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(writer.run(requests, stopped));
-        Ok((Self { shared, queue }, LogWriter { stop, task }))
+        (Self { shared, queue }, LogWriter { stop, task })
     }
 
     /// The last purged entry, and the last entry (the last purged one when there is none).

@@ -59,6 +59,7 @@ pub use error::OpenLogError;
 pub use files::{DiskDirectory, LogDirectory, LogFile};
 pub use index::LogEntry;
 pub use log::{Done, LogWriter, RaftLog};
+pub use open::{OpenedLog, open};
 pub use recovery::AppliedElsewhere;
 
 use std::fmt;

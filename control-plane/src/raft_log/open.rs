@@ -32,6 +32,13 @@ pub struct OpenedLog {
     pub committed: Option<LogId>,
 }
 
+impl OpenedLog {
+    /// The last purged entry, and the last entry (the last purged one when there is none).
+    pub fn ends(&self) -> (Option<LogId>, Option<LogId>) {
+        (self.index.purged(), self.index.last())
+    }
+}
+
 /// See the module.
 pub fn open(
     directory: Arc<dyn LogDirectory>,

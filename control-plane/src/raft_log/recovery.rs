@@ -5,6 +5,7 @@
 //!
 //! - the segment is not the last one: a segment is synced before the next is begun, or
 //! - any intact frame behind says so in its `synced` field, or
+//! - the frame itself is whole, and only this version does not know what it says, or
 //! - the entries that are lost were applied in the checkpoint or a snapshot.
 //!
 //! Then it is damage, and the log is refused as it is. Otherwise the rest is a torn tail: written
@@ -178,6 +179,10 @@ impl Recovery {
                     at += length;
                 }
                 Err(error) => {
+                    if Frame::is_whole(rest, position) {
+                        let reason = format!("{error}; was it written by a newer version?");
+                        return Err(damaged(at, reason));
+                    }
                     if !last || synced_behind(bytes, at, position) {
                         return Err(damaged(at, error.to_string()));
                     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ottla_format::raft_entry::{Entry, LogId, Payload};
-use ottla_format::raft_log::{Frame, SEGMENT_HEADER_BYTES, SegmentHeader};
+use ottla_format::raft_log::{FRAME_HEADER_BYTES, Frame, SEGMENT_HEADER_BYTES, SegmentHeader};
 use ottla_model::ClusterId;
 
 use super::LogIdentity;
@@ -100,6 +100,20 @@ fn a_flipped_bit_in_the_tail_is_never_taken_for_an_entry() {
             assert!([0, 1, 2].starts_with(&indexes(&log)), "bit {bit}");
         }
     }
+}
+
+#[test]
+fn a_whole_frame_of_a_kind_that_is_not_known_is_no_torn_tail() {
+    let mut bytes = segment(0, &[(false, entry(0)), (false, entry(1))]);
+    let last = segment(0, &[(false, entry(0))]).len();
+    let header = &mut bytes[last..last + FRAME_HEADER_BYTES];
+    header[4] = 99;
+    let crc = crc32c::crc32c(&header[4..]);
+    header[..4].copy_from_slice(&crc.to_le_bytes());
+    let refusal = alone(&bytes).unwrap_err();
+    let Refusal::Damaged { offset, reason, .. } = refusal else { panic!("{refusal:?}") };
+    assert_eq!(offset, last as u64);
+    assert!(reason.contains("newer version"), "{reason}");
 }
 
 #[test]

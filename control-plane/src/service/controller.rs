@@ -37,7 +37,7 @@ use super::replicated_clock::ReplicatedClock;
 use super::restore::{Restored, restore};
 use super::sessions::Sessions;
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
-use crate::limits::{CONDEMNED_DELAY, LOG_ENTRIES_KEPT, SESSION, SNAPSHOT_ENTRIES, START_DEADLINE};
+use crate::limits::{CONDEMNED_DELAY, SESSION, SNAPSHOT_ENTRIES, START_DEADLINE};
 use crate::raft::{LogStore, Machine, NoPeers, Raft, StateMachine};
 use crate::raft_log::{LogOptions, LogWriter};
 
@@ -152,6 +152,7 @@ impl Controller {
             sessions: sessions.clone(),
             clock: clock.clone(),
             segments_filled,
+            snapshot: None,
             metrics,
         };
         let housekeeping = tokio::spawn(housekeeper.run(stopping.clone()));
@@ -269,7 +270,8 @@ fn raft_config(cluster: ClusterId, options: &ControllerOptions) -> Result<Arc<Co
         // meaning: entries that were sent to others and not yet synced here are gone.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
-        max_in_snapshot_log_to_keep: LOG_ENTRIES_KEPT.min(options.snapshot_entries),
+        // The housekeeper purges, one snapshot later.
+        max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| StartError::Raft(error.to_string()))

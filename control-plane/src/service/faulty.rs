@@ -2,7 +2,7 @@
 //! effect, or made twice. Callers must come out right whatever it does; what a call may not do
 //! even here is take effect after a later call of the same caller was answered.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,11 +33,17 @@ pub struct Faults {
     pub delay_max: Duration,
 }
 
+impl Faults {
+    /// There is no leader: every call is unavailable, none has an effect.
+    pub const AWAY: Self =
+        Self { lost_request: 1.0, lost_answer: 0.0, doubled: 0.0, delay_max: Duration::ZERO };
+}
+
 /// See the module.
 pub struct FaultyControlPlane {
     inner: Arc<dyn ControlPlane>,
     random: Random,
-    faults: Faults,
+    faults: Mutex<Faults>,
 }
 
 #[derive(Clone, Copy)]
@@ -51,15 +57,21 @@ struct Fate {
 impl FaultyControlPlane {
     /// Puts a bad network before `inner`.
     pub fn new(inner: Arc<dyn ControlPlane>, random: Random, faults: Faults) -> Arc<Self> {
-        Arc::new(Self { inner, random, faults })
+        Arc::new(Self { inner, random, faults: Mutex::new(faults) })
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
     fn draw(&self) -> Fate {
-        let micros = u64::try_from(self.faults.delay_max.as_micros()).unwrap_or(u64::MAX);
+        let faults = *self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let micros = u64::try_from(faults.delay_max.as_micros()).unwrap_or(u64::MAX);
         Fate {
-            lost_request: self.random.chance(self.faults.lost_request),
-            lost_answer: self.random.chance(self.faults.lost_answer),
-            doubled: self.random.chance(self.faults.doubled),
+            lost_request: self.random.chance(faults.lost_request),
+            lost_answer: self.random.chance(faults.lost_answer),
+            doubled: self.random.chance(faults.doubled),
             delay: Duration::from_micros(self.random.below(micros.saturating_add(1))),
         }
     }

@@ -26,6 +26,8 @@ pub struct Housekeeper {
     pub(super) sessions: Arc<Mutex<Sessions>>,
     pub(super) clock: Arc<Mutex<ReplicatedClock>>,
     pub(super) segments_filled: watch::Receiver<u64>,
+    /// The newest snapshot that was seen.
+    pub(super) snapshot: Option<u64>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -48,6 +50,7 @@ impl Housekeeper {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner).observe(now);
         self.machine.refresh_watchers();
         let leads = self.note_metrics();
+        self.purge().await;
         let over = {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
             if !leads {
@@ -72,6 +75,20 @@ impl Housekeeper {
             if let Err(fatal) = self.raft.trigger().snapshot().await {
                 tracing::warn!(%fatal, "cannot ask for a snapshot");
             }
+        }
+    }
+
+    /// Lets the log go up to the snapshot before the newest: should the newest be found damaged,
+    /// the one before it and the log still make the whole state.
+    async fn purge(&mut self) {
+        let newest = self.raft.metrics().borrow_watched().snapshot.map(|id| id.index);
+        if newest <= self.snapshot {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut self.snapshot, newest)
+            && let Err(fatal) = self.raft.trigger().purge_log(before).await
+        {
+            tracing::warn!(%fatal, "cannot ask for a purge of the log");
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ottla_env::Random;
 use ottla_format::codec::DecodeError;
-use ottla_format::raft_entry::AppliedRecord;
+use ottla_format::raft_entry::{AppliedRecord, LogId};
 use ottla_telemetry::Metrics;
 
 use super::controller::ControllerOptions;
@@ -13,7 +13,8 @@ use super::data_dir::DataDirectory;
 use super::error::StartError;
 use crate::checkpoint::{Checkpoint, Loaded};
 use crate::raft_log::{
-    AppliedElsewhere, DiskDirectory, LogDirectory, LogIdentity, LogWriter, RaftLog,
+    AppliedElsewhere, DiskDirectory, LogDirectory, LogIdentity, LogOptions, LogWriter, OpenedLog,
+    RaftLog, open,
 };
 use crate::snapshot::{SnapshotInfo, Snapshots};
 use crate::state::State;
@@ -40,22 +41,44 @@ pub fn restore(
     let directory = DataDirectory::open(&options.data_dir)?;
     let identity = directory.identity(options.node_id, random)?;
     let identity = LogIdentity { cluster: identity.cluster, node: identity.node };
+    let snapshots = Snapshots::new(open_directory(&directory.snapshots())?, identity.cluster);
+    let files = open_directory(&directory.raft())?;
+    let (checkpoint, loaded) = Checkpoint::open(&directory.checkpoint(), identity.cluster)?;
+    let recovered = recover(files.clone(), &snapshots, identity, options.log, loaded)?;
+    let Recovered { state, record, log, newest } = recovered;
+    let (log, writer) = RaftLog::resume(files, log, metrics);
+    Ok(Restored { directory, identity, state, record, log, writer, snapshots, newest, checkpoint })
+}
 
-    let snapshots = Snapshots::new(open(&directory.snapshots())?, identity.cluster);
+/// What snapshots, checkpoint and log make together.
+#[derive(Debug)]
+pub struct Recovered {
+    pub state: State,
+    pub record: AppliedRecord,
+    pub log: OpenedLog,
+    pub newest: Option<SnapshotInfo>,
+}
+
+/// The newest state that is whole, and a log that goes on from it: the checkpoint's when it is
+/// ahead of the snapshot's. Refuses a log that does not reach back to the state, or ends below it.
+pub fn recover(
+    files: Arc<dyn LogDirectory>,
+    snapshots: &Snapshots,
+    identity: LogIdentity,
+    options: LogOptions,
+    checkpoint: Option<Loaded>,
+) -> Result<Recovered, StartError> {
     let found = snapshots.open()?;
-    let damaged = found.damaged.first().map(|error| error.to_string());
     let (newest, mut state, mut record) = match found.newest {
         Some((info, state)) => {
-            let record = decode(&info.meta, &directory.snapshots().join(&info.name))?;
+            let record = decode(&info.meta, snapshots.describe(&info.name))?;
             (Some(info), state, record)
         }
         None => (None, State::new(identity.cluster), AppliedRecord::default()),
     };
-    let mut elsewhere =
-        AppliedElsewhere { snapshot: record.last.map(|id| id.index), checkpoint: None };
-
-    let (checkpoint, loaded) = Checkpoint::open(&directory.checkpoint(), identity.cluster)?;
-    if let Some(Loaded { state: mut loaded, meta }) = loaded {
+    let snapshot = record.last.map(|id| id.index);
+    let mut elsewhere = AppliedElsewhere { snapshot, checkpoint: None };
+    if let Some(Loaded { state: mut loaded, meta }) = checkpoint {
         match AppliedRecord::decode(&meta) {
             Ok(later) if later.last > record.last => {
                 loaded.loaded_from_checkpoint();
@@ -71,38 +94,47 @@ pub fn restore(
         }
     }
 
-    let files = open(&directory.raft())?;
-    let (log, writer) = RaftLog::start(files, identity, options.log, elsewhere, metrics)?;
+    let log = open(files.clone(), identity, options, elsewhere)?;
+    let index = |id: Option<LogId>| id.map(|id| id.index);
     let (purged, last) = log.ends();
+    let (purged, last, applied) = (index(purged), index(last), index(record.last));
     // A snapshot from another node may be ahead of the log. The only voter wrote its own, from
     // entries that its log held.
     let only_voter = matches!(record.membership.voters.as_slice(),
         [voters] if voters.iter().eq([&identity.node]));
-    if only_voter && last.map(|id| id.index) < record.last.map(|id| id.index) {
+    if only_voter && last < applied {
         return Err(StartError::LogTooShort {
-            path: directory.raft(),
-            log: last.map_or(0, |id| id.index),
-            state: record.last.map_or(0, |id| id.index),
+            path: files.describe("").into(),
+            log: last.unwrap_or_default(),
+            state: applied.unwrap_or_default(),
         });
     }
-    if purged.map(|id| id.index) > record.last.map(|id| id.index) {
+    if purged > applied {
         return Err(StartError::StateTooOld {
-            purged: purged.map_or(0, |id| id.index),
-            state: record.last.map_or(0, |id| id.index),
-            damaged,
+            purged: purged.unwrap_or_default(),
+            state: applied.unwrap_or_default(),
+            damaged: found.damaged.first().map(|(_, error)| error.to_string()),
         });
     }
-    Ok(Restored { directory, identity, state, record, log, writer, snapshots, newest, checkpoint })
+    snapshots.set_aside(&found.damaged)?;
+    tracing::info!(
+        snapshot = snapshot.unwrap_or_default(),
+        checkpoint = elsewhere.checkpoint.unwrap_or_default(),
+        log_begins_after = purged.unwrap_or_default(),
+        log_ends = last.unwrap_or_default(),
+        "read the control plane's files"
+    );
+    Ok(Recovered { state, record, log, newest })
 }
 
-fn open(path: &Path) -> Result<Arc<dyn LogDirectory>, StartError> {
+fn open_directory(path: &Path) -> Result<Arc<dyn LogDirectory>, StartError> {
     match DiskDirectory::open(path) {
         Ok(directory) => Ok(Arc::new(directory)),
         Err(source) => Err(StartError::Directory { action: "open", path: path.to_owned(), source }),
     }
 }
 
-fn decode(meta: &[u8], path: &Path) -> Result<AppliedRecord, StartError> {
+fn decode(meta: &[u8], file: String) -> Result<AppliedRecord, StartError> {
     AppliedRecord::decode(meta)
-        .map_err(|source: DecodeError| StartError::Identity { path: path.to_owned(), source })
+        .map_err(|source: DecodeError| StartError::Identity { path: file.into(), source })
 }

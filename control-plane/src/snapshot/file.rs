@@ -131,7 +131,13 @@ fn read(
     mut each: impl FnMut(StateIdentity, StateRecord) -> Result<(), LoadError>,
 ) -> Result<SnapshotInfo, SnapshotError> {
     let described = directory.describe(name);
-    let damaged = |source| SnapshotError::Damaged { file: described.clone(), source };
+    let damaged = |source| {
+        let file = described.clone();
+        match source {
+            DecodeError::UnsupportedVersion { .. } => SnapshotError::Newer { file, source },
+            _ => SnapshotError::Damaged { file, source },
+        }
+    };
     let load = |source| SnapshotError::Load { file: described.clone(), source };
 
     let file = directory.open(name).map_err(io_error(&described))?;

@@ -17,7 +17,8 @@
 //! Whatever has the ending `.tmp` is unfinished and removed by [`Snapshots::open`]. A file with its
 //! final name was complete and synced; when it cannot be read it was damaged since. Opening then
 //! falls back to an older one and says so: it is the caller who knows whether its log still reaches
-//! back that far, and must refuse to start if not.
+//! back that far, and must refuse to start if not. When it does, the damaged one is set aside as
+//! `.damaged`, so that it does not count as one of those that are kept, and goes with the next.
 //!
 //! # Cost
 //!
@@ -57,6 +58,14 @@ pub enum SnapshotError {
         /// Which file.
         file: String,
         /// What is wrong.
+        source: DecodeError,
+    },
+    /// Written by a newer version.
+    #[error("{file}: {source}")]
+    Newer {
+        /// Which file.
+        file: String,
+        /// Which version, and which ones can be read.
         source: DecodeError,
     },
     /// The file is whole, but its records make no state.
@@ -107,8 +116,8 @@ pub struct SnapshotInfo {
 pub struct Opened {
     /// The newest snapshot that can be read, with its state.
     pub newest: Option<(SnapshotInfo, State)>,
-    /// Snapshots newer than that one which cannot be read.
-    pub damaged: Vec<SnapshotError>,
+    /// Snapshots newer than that one which cannot be read: their names and why.
+    pub damaged: Vec<(String, SnapshotError)>,
 }
 
 /// The directory that holds a controller's snapshots.
@@ -128,8 +137,8 @@ impl Snapshots {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Io`] when the directory cannot be used and
-    /// [`SnapshotError::ForeignCluster`]; damaged files are reported in [`Opened`].
+    /// [`SnapshotError::Io`] when the directory cannot be used, [`SnapshotError::ForeignCluster`]
+    /// and [`SnapshotError::Newer`]; damaged files are reported in [`Opened`].
     pub fn open(&self) -> Result<Opened, SnapshotError> {
         self.remove_leftovers()?;
         let mut opened = Opened::default();
@@ -139,10 +148,12 @@ impl Snapshots {
                     opened.newest = Some(found);
                     break;
                 }
-                Err(foreign @ SnapshotError::ForeignCluster { .. }) => return Err(foreign),
+                Err(
+                    error @ (SnapshotError::ForeignCluster { .. } | SnapshotError::Newer { .. }),
+                ) => return Err(error),
                 Err(error) => {
                     tracing::error!(%error, "a snapshot cannot be read; trying an older one");
-                    opened.damaged.push(error);
+                    opened.damaged.push((name, error));
                 }
             }
         }
@@ -166,6 +177,20 @@ impl Snapshots {
         Ok(SnapshotInfo { name, ..info })
     }
 
+    /// Takes damaged snapshots, which the state was made without, out of those that are kept.
+    pub fn set_aside(&self, damaged: &[(String, SnapshotError)]) -> Result<(), SnapshotError> {
+        for (name, _) in damaged {
+            let aside = name.replace(FINISHED, DAMAGED);
+            self.directory.rename(name, &aside).map_err(|source| self.io(name, source))?;
+        }
+        Ok(())
+    }
+
+    /// How a person finds a snapshot.
+    pub fn describe(&self, name: &str) -> String {
+        self.directory.describe(name)
+    }
+
     /// Reads a snapshot whole.
     pub fn load(&self, name: &str) -> Result<(SnapshotInfo, State), SnapshotError> {
         file::load(&*self.directory, name, self.cluster)
@@ -175,11 +200,15 @@ impl Snapshots {
         for name in self.names_newest_first()?.into_iter().skip(SNAPSHOTS_KEPT) {
             self.directory.remove(&name).map_err(|source| self.io(&name, source))?;
         }
-        Ok(())
+        self.remove_all(DAMAGED)
     }
 
     fn remove_leftovers(&self) -> Result<(), SnapshotError> {
-        for name in self.list()?.iter().filter(|name| applied_of(name, UNFINISHED).is_some()) {
+        self.remove_all(UNFINISHED)
+    }
+
+    fn remove_all(&self, ending: &str) -> Result<(), SnapshotError> {
+        for name in self.list()?.iter().filter(|name| applied_of(name, ending).is_some()) {
             self.directory.remove(name).map_err(|source| self.io(name, source))?;
         }
         Ok(())
@@ -205,6 +234,7 @@ impl Snapshots {
 const PREFIX: &str = "snapshot-";
 const FINISHED: &str = ".snap";
 const UNFINISHED: &str = ".tmp";
+const DAMAGED: &str = ".damaged";
 
 fn snapshot_name(applied: AppliedIndex) -> String {
     format!("{PREFIX}{:020}{FINISHED}", applied.0)

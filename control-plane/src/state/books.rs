@@ -5,20 +5,26 @@ use ottla_model::TimestampMs;
 
 use super::digest::Digest;
 use super::dirty::Dirty;
+use super::size::Tally;
 
-/// Counters, digest and dirty keys. Every function that changes a table gets them, so that none
+/// Counters, digest, dirty keys and the number of entries. Every function that changes a table gets them, so that none
 /// can change it unseen.
 #[derive(Clone, Debug)]
 pub struct Books {
     pub(super) counters: Counters,
     pub(super) digest: Digest,
     pub(super) dirty: Dirty,
+    pub(super) tally: Tally,
 }
 
 impl Books {
     pub(super) fn new() -> Self {
-        let mut books =
-            Self { counters: Counters::START, digest: Digest::default(), dirty: Dirty::default() };
+        let mut books = Self {
+            counters: Counters::START,
+            digest: Digest::default(),
+            dirty: Dirty::default(),
+            tally: Tally::default(),
+        };
         books.enter_counters();
         books
     }

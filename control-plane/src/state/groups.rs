@@ -50,8 +50,11 @@ impl Groups {
             }
             let key = StateKey::GroupOffset(commit.group.clone(), *partition);
             let before = self.load_offset(&commit.group, *partition, offset.clone());
-            if let Some(before) = before {
-                books.digest.remove(&key, |out| put_committed_offset(out, &before));
+            match before {
+                Some(before) => {
+                    books.digest.remove(&key, |out| put_committed_offset(out, &before));
+                }
+                None => books.tally.group_offsets += 1,
             }
             books.digest.add(&key, |out| put_committed_offset(out, offset));
             books.dirty.group_offset(&commit.group, *partition);
@@ -104,6 +107,7 @@ impl Groups {
                 let key = StateKey::GroupOffset(id.clone(), partition);
                 books.digest.remove(&key, |out| put_committed_offset(out, &offset));
                 books.dirty.group_offset(id, partition);
+                books.tally.group_offsets -= 1;
             }
         }
         if !group.offsets.is_empty() {

@@ -31,6 +31,7 @@ impl State {
         idempotent(self)?;
         sequenced(self)?;
         live(self)?;
+        counted(self)?;
         digest(self)
     }
 }
@@ -131,6 +132,15 @@ pub fn live(state: &State) -> Result<(), Violation> {
         Some((id, _)) => violated("I-LIVE", format!("object {id} is referenced and unknown")),
         None => Ok(()),
     }
+}
+
+/// What was counted as it came and went is what there is.
+pub fn counted(state: &State) -> Result<(), Violation> {
+    let (counted, found) = (state.size(), state.recount());
+    if counted != found {
+        return violated("the size", format!("{counted:?} was counted, {found:?} is there"));
+    }
+    Ok(())
 }
 
 /// The digest that was adjusted with every change is the digest of what there is.

@@ -107,15 +107,21 @@ impl State {
                 .load_partition(id, Partition::load(entry))
                 .ok_or(inconsistent("a partition out of place"))?,
             StateRecord::Extents(id, chunk, extents) => {
+                self.books.tally.extents += extents.len() as u64;
                 self.load_extents(id, chunk, extents).ok_or(inconsistent("extents out of place"))?
             }
-            StateRecord::Producer(id, producer, entry) => self
-                .topics
-                .partition_mut(id)
-                .ok_or(inconsistent("a producer without its partition"))?
-                .producers
-                .load(producer, entry),
-            StateRecord::Objects(chunk, objects) => self.objects.load_chunk(chunk, objects),
+            StateRecord::Producer(id, producer, entry) => {
+                self.books.tally.producers += 1;
+                self.topics
+                    .partition_mut(id)
+                    .ok_or(inconsistent("a producer without its partition"))?
+                    .producers
+                    .load(producer, entry);
+            }
+            StateRecord::Objects(chunk, objects) => {
+                self.books.tally.objects += objects.len() as u64;
+                self.objects.load_chunk(chunk, objects);
+            }
             StateRecord::Broker(id, entry) => self.brokers.load(id, entry),
             StateRecord::Outcome(id, seq, outcome) => {
                 let broker: &mut Broker = self
@@ -127,6 +133,7 @@ impl State {
             StateRecord::DeletedTopics(topics) => self.topics.load_deleted(topics),
             StateRecord::Group(id, metadata) => self.groups.load_metadata(&id, metadata),
             StateRecord::GroupOffset(id, partition, offset) => {
+                self.books.tally.group_offsets += 1;
                 self.groups.load_offset(&id, partition, offset);
             }
         }

@@ -57,6 +57,7 @@ pub mod partition;
 pub mod producers;
 mod reads;
 mod records;
+mod size;
 mod sweep;
 pub mod topics;
 
@@ -65,6 +66,7 @@ mod tests;
 
 pub use load::{LoadError, StateIdentity, StateLoader};
 pub use records::{RecordBytes, RecordDigest};
+pub use size::StateSize;
 
 use ottla_control_api::view::Change;
 use ottla_format::command::{Answer, Command, CommandBody, Fenced, PutGroup};

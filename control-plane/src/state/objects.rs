@@ -91,6 +91,7 @@ impl Objects {
         note_condemned(&mut self.condemned, object, &entry);
         let chunk = self.by_chunk.entry(chunk_of(object)).or_default();
         Arc::make_mut(chunk).push((slot_of(object), entry));
+        books.tally.objects += 1;
         enter(object, &entry, books);
     }
 
@@ -127,6 +128,7 @@ impl Objects {
             self.condemned.remove(&(at, *object));
             books.digest.remove(&StateKey::Objects(object.0), |out| entry.put(out));
             books.dirty.object(*object);
+            books.tally.objects -= 1;
             let number = chunk_of(*object);
             if let Some(chunk) = self.by_chunk.get_mut(&number) {
                 let chunk = Arc::make_mut(chunk);

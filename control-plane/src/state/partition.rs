@@ -157,6 +157,7 @@ impl Partition {
             let key = StateKey::Extents(partition, self.extents.len() as u64);
             books.digest.add(&key, |out| extent.put(out));
             self.extents.push(extent);
+            books.tally.extents += 1;
         }
     }
 }

@@ -132,6 +132,7 @@ impl Producers {
         if !is_known {
             let slot = slot.clone();
             self.0.insert(producer.id, Arc::new(slot));
+            books.tally.producers += 1;
         }
     }
 
@@ -154,6 +155,7 @@ impl Producers {
             if let Some(slot) = self.0.remove(&id) {
                 let key = StateKey::Producer(partition, id);
                 books.digest.remove(&key, |out| slot.entry.put(out));
+                books.tally.producers -= 1;
                 books.dirty.producer(partition, id);
             }
         }

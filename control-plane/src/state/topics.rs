@@ -115,6 +115,16 @@ impl Topics {
         self.by_id.values().map(|topic| &**topic)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// One of them.
     pub fn get(&self, topic: TopicId) -> Option<&Topic> {
         self.by_id.get(&topic).map(|topic| &**topic)
@@ -266,8 +276,10 @@ impl Topics {
                 books.digest.remove(&StateKey::Extents(id, number), |out| extent.put(out));
                 objects.release(extent.object, extent.length, books);
             }
+            books.tally.extents -= partition.extents.len() as u64;
             for (producer, entry) in partition.producers.iter() {
                 books.digest.remove(&StateKey::Producer(id, producer), |out| entry.put(out));
+                books.tally.producers -= 1;
             }
         }
         books.digest.remove(&StateKey::Topic(id), |out| topic.entry().put(out));

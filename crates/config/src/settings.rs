@@ -57,6 +57,19 @@ section! {
 }
 
 section! {
+    /// The control plane's files on this node.
+    pub struct Controller in "controller" {
+        /// Length at which a file of the Raft log is closed. Each filled file asks for a snapshot;
+        /// the log is kept back to the snapshot before the newest, in case that is damaged, so it
+        /// takes up to three times this much.
+        log_file_size: ByteSize = "64MiB", range "64KiB" to "1GiB";
+        /// Entries of the Raft log after which a snapshot is written although no file is filled:
+        /// bounds how much a restart replays when the checkpoint was lost.
+        snapshot_entries: u32 = "200000", range "100" to "10000000";
+    }
+}
+
+section! {
     /// The HTTP listener for operators: `/livez`, `/readyz`, `/metrics`.
     pub struct Admin in "admin" {
         /// Where operators and their monitoring connect, over HTTP. There is no authentication:
@@ -179,6 +192,7 @@ config! {
     node: Node,
     kafka: Kafka,
     rpc: Rpc,
+    controller: Controller,
     admin: Admin,
     object_store: ObjectStore,
     produce: Produce,

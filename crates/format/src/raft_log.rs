@@ -201,6 +201,15 @@ impl Frame {
         Ok((header, Self::decode_body(header.kind, body)?, length))
     }
 
+    /// Whether `bytes` begin with a frame for `position` that is as it was written, whether or not
+    /// this version understands what it says.
+    pub fn is_whole(bytes: &[u8], position: LogPosition) -> bool {
+        let Ok(header) = FrameHeader::decode(bytes) else { return false };
+        let body = FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + header.body_bytes as usize;
+        header.position == position
+            && bytes.get(body).is_some_and(|body| crc32c::crc32c(body) == header.body_crc)
+    }
+
     fn decode_body(kind: u8, body: &[u8]) -> Result<Self> {
         if kind == 1 {
             return Entry::decode(body).map(Self::Entry);
