@@ -61,6 +61,8 @@ pub(crate) struct Received {
     /// ApiVersions in a version that does not exist yet: answered without reading it.
     pub from_the_future: bool,
     pub body: Bytes,
+    /// How many elements its lists have.
+    pub elements: usize,
     pub arrival: Instant,
 }
 
@@ -96,6 +98,7 @@ impl Received {
                     correlation_id,
                     from_the_future,
                     body,
+                    elements: 0,
                     arrival,
                 });
             }
@@ -107,11 +110,9 @@ impl Received {
         if *connection.client_id != *client_id {
             connection.client_id = client_id.into();
         }
-        if let Some(at) = api.first_array_at(version) {
-            request::check_array_count(&frame, at, flexible)?;
-        }
+        let elements = api.shape.check(&frame, version, flexible)?;
         let from_the_future = false;
-        Ok(Self { api, version, correlation_id, from_the_future, body: frame, arrival })
+        Ok(Self { api, version, correlation_id, from_the_future, body: frame, elements, arrival })
     }
 
     fn decode<Q: Decodable>(&mut self) -> Result<Q, Malformed> {

@@ -8,6 +8,8 @@ use std::fmt::Write;
 
 use kafka_protocol::messages::ApiKey;
 
+use crate::shape::{Shape, requests};
+
 /// A range of versions, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
@@ -35,50 +37,50 @@ pub struct Api {
     pub served: Versions,
     /// The versions that ApiVersions shows.
     pub advertised: Versions,
-    /// Where the request body has its first array, in versions from the first number on: used to
-    /// refuse an impossible count before anything is reserved for it.
-    first_array: &'static [(i16, usize)],
+    /// Where the request has its counts, in every version.
+    pub shape: &'static Shape,
 }
 
 const fn api(
     key: ApiKey,
     name: &'static str,
     (min, max): (i16, i16),
-    first_array: &'static [(i16, usize)],
+    shape: &'static Shape,
 ) -> Api {
     let versions = Versions { min, max };
-    Api { key, name, served: versions, advertised: versions, first_array }
+    Api { key, name, served: versions, advertised: versions, shape }
 }
 
 const PRODUCE: Api = Api {
     advertised: Versions { min: 0, max: 13 },
-    ..api(ApiKey::Produce, "Produce", (3, 13), &[])
+    ..api(ApiKey::Produce, "Produce", (3, 13), &requests::PRODUCE)
 };
 
 /// Every API that is served, by ascending key.
 pub const APIS: &[Api] = &[
     PRODUCE,
-    // replica id, max wait, min bytes, max bytes, isolation (v4+), session id and epoch (v7+);
-    // the replica id moved into a tagged field with v15 (KIP-903).
-    api(ApiKey::Fetch, "Fetch", (4, 18), &[(4, 17), (7, 25), (15, 21)]),
-    // replica id, isolation (v2+)
-    api(ApiKey::ListOffsets, "ListOffsets", (1, 10), &[(1, 4), (2, 5)]),
-    api(ApiKey::Metadata, "Metadata", (0, 13), &[(0, 0)]),
-    api(ApiKey::OffsetCommit, "OffsetCommit", (2, 9), &[]),
-    api(ApiKey::OffsetFetch, "OffsetFetch", (1, 9), &[(8, 0)]),
-    api(ApiKey::FindCoordinator, "FindCoordinator", (0, 6), &[(4, 1)]),
-    api(ApiKey::JoinGroup, "JoinGroup", (0, 9), &[]),
-    api(ApiKey::Heartbeat, "Heartbeat", (0, 4), &[]),
-    api(ApiKey::LeaveGroup, "LeaveGroup", (0, 5), &[]),
-    api(ApiKey::SyncGroup, "SyncGroup", (0, 5), &[]),
-    api(ApiKey::ApiVersions, "ApiVersions", (0, 4), &[]),
-    api(ApiKey::CreateTopics, "CreateTopics", (2, 7), &[(2, 0)]),
-    api(ApiKey::DeleteTopics, "DeleteTopics", (1, 6), &[(1, 0)]),
-    api(ApiKey::InitProducerId, "InitProducerId", (0, 5), &[]),
-    // replica id (v3+)
-    api(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", (2, 4), &[(2, 0), (3, 4)]),
-    api(ApiKey::CreatePartitions, "CreatePartitions", (0, 3), &[(0, 0)]),
-    api(ApiKey::DescribeCluster, "DescribeCluster", (0, 2), &[]),
+    api(ApiKey::Fetch, "Fetch", (4, 18), &requests::FETCH),
+    api(ApiKey::ListOffsets, "ListOffsets", (1, 10), &requests::LIST_OFFSETS),
+    api(ApiKey::Metadata, "Metadata", (0, 13), &requests::METADATA),
+    api(ApiKey::OffsetCommit, "OffsetCommit", (2, 9), &requests::OFFSET_COMMIT),
+    api(ApiKey::OffsetFetch, "OffsetFetch", (1, 9), &requests::OFFSET_FETCH),
+    api(ApiKey::FindCoordinator, "FindCoordinator", (0, 6), &requests::FIND_COORDINATOR),
+    api(ApiKey::JoinGroup, "JoinGroup", (0, 9), &requests::JOIN_GROUP),
+    api(ApiKey::Heartbeat, "Heartbeat", (0, 4), &requests::HEARTBEAT),
+    api(ApiKey::LeaveGroup, "LeaveGroup", (0, 5), &requests::LEAVE_GROUP),
+    api(ApiKey::SyncGroup, "SyncGroup", (0, 5), &requests::SYNC_GROUP),
+    api(ApiKey::ApiVersions, "ApiVersions", (0, 4), &requests::API_VERSIONS),
+    api(ApiKey::CreateTopics, "CreateTopics", (2, 7), &requests::CREATE_TOPICS),
+    api(ApiKey::DeleteTopics, "DeleteTopics", (1, 6), &requests::DELETE_TOPICS),
+    api(ApiKey::InitProducerId, "InitProducerId", (0, 5), &requests::INIT_PRODUCER_ID),
+    api(
+        ApiKey::OffsetForLeaderEpoch,
+        "OffsetForLeaderEpoch",
+        (2, 4),
+        &requests::OFFSET_FOR_LEADER_EPOCH,
+    ),
+    api(ApiKey::CreatePartitions, "CreatePartitions", (0, 3), &requests::CREATE_PARTITIONS),
+    api(ApiKey::DescribeCluster, "DescribeCluster", (0, 2), &requests::DESCRIBE_CLUSTER),
 ];
 
 impl Api {
@@ -95,11 +97,6 @@ impl Api {
     /// Whether this version's response header has tagged fields.
     pub fn response_is_flexible(&self, version: i16) -> bool {
         self.key.response_header_version(version) >= 1
-    }
-
-    /// Where this version's request body has its first array, if that is at a fixed place.
-    pub fn first_array_at(&self, version: i16) -> Option<usize> {
-        self.first_array.iter().rev().find(|(from, _)| *from <= version).map(|(_, at)| *at)
     }
 }
 

@@ -4,12 +4,12 @@
 //! Everything here reads bytes from strangers. No function panics on any input, none reserves
 //! memory by a number that a client claims, and none decodes a single record of a batch unless a
 //! rule needs it (I-BYTES). Requests and responses themselves are encoded and decoded by the crate
-//! `kafka-protocol`; its record decoder is never used, because it can be made to burn seconds and
+//! `kafka-protocol`, after [`shape`] has followed every count in them to its last element; its record decoder is never used, because it can be made to burn seconds and
 //! gigabytes by a batch of a few dozen bytes. Fetch answers have an encoder of their own, which
 //! leaves the records where they are.
 //!
-//! In reading order: [`frame`], [`request`], [`apis`], [`response`], [`fetch_response`],
-//! [`batch`], [`decompress`], [`records`], [`limits`].
+//! In reading order: [`frame`], [`request`], [`shape`], [`apis`], [`response`],
+//! [`fetch_response`], [`batch`], [`decompress`], [`records`], [`limits`].
 
 pub mod apis;
 pub mod batch;
@@ -20,3 +20,4 @@ pub mod limits;
 pub mod records;
 pub mod request;
 pub mod response;
+pub mod shape;

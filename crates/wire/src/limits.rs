@@ -10,6 +10,15 @@ pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// which then are received where they stay.
 pub const FRAME_GROWTH_BYTES: usize = (1 << 20) + (64 << 10);
 
+/// Elements of all lists of one request together, tagged fields included. A decoded element takes a
+/// hundred bytes and more, whatever it took on the wire. The largest requests of common clients name
+/// every partition of a large cluster once.
+pub const REQUEST_ELEMENTS_MAX: usize = 200_000;
+
+/// What a decoded element is counted as in memory: a structure with its name, and what is made of it
+/// on the way to the answer.
+pub const ELEMENT_BYTES: usize = 256;
+
 /// The fewest bytes a record takes in a batch: length, attributes, timestamp delta, offset delta,
 /// key length, value length and header count, one byte each.
 pub const RECORD_BYTES_MIN: usize = 7;

@@ -1,0 +1,231 @@
+//! The table against `kafka-protocol`, and lies of every kind.
+
+use bytes::{BufMut, Bytes};
+use kafka_protocol::messages::{ApiKey, RequestKind};
+use proptest::prelude::*;
+
+use super::*;
+use crate::apis::{APIS, Api};
+
+/// Writes random values of a shape.
+struct Writer<'a> {
+    out: Vec<u8>,
+    version: i16,
+    flexible: bool,
+    next: &'a mut dyn FnMut(usize) -> usize,
+}
+
+impl Writer<'_> {
+    fn structure(&mut self, shape: &Shape) {
+        for field in shape.fields {
+            if (field.from..=field.to).contains(&self.version) {
+                self.value(field.kind);
+            }
+        }
+        if !self.flexible {
+            return;
+        }
+        let defined: Vec<_> =
+            shape.tags.iter().filter(|(_, field)| field.from <= self.version).collect();
+        let unknown = (self.next)(2);
+        self.out.put_u8((defined.len() + unknown) as u8);
+        for (tag, field) in defined {
+            let before = std::mem::take(&mut self.out);
+            self.value(field.kind);
+            let content = std::mem::replace(&mut self.out, before);
+            self.out.extend([*tag as u8, content.len() as u8]);
+            self.out.extend(content);
+        }
+        for _ in 0..unknown {
+            self.out.extend([99, 3, 1, 2, 3]);
+        }
+    }
+
+    fn value(&mut self, kind: Kind) {
+        match kind {
+            Kind::Fixed(bytes) => self.out.extend(vec![1; bytes]),
+            Kind::Text => self.text(),
+            Kind::Bytes => {
+                let bytes = (self.next)(20);
+                self.length(bytes);
+                self.out.extend(vec![0xfe; bytes]);
+            }
+            Kind::List(shape) => {
+                let count = self.count();
+                (0..count).for_each(|_| self.structure(shape));
+            }
+            Kind::TextList => {
+                let count = self.count();
+                (0..count).for_each(|_| self.text());
+            }
+            Kind::FixedList(bytes) => {
+                let count = self.count();
+                self.out.extend(vec![2; count * bytes]);
+            }
+            Kind::Inner(shape) => self.structure(shape),
+        }
+    }
+
+    fn count(&mut self) -> usize {
+        let count = (self.next)(4);
+        self.length(count);
+        count
+    }
+
+    fn text(&mut self) {
+        let bytes = (self.next)(5);
+        if self.flexible {
+            self.length(bytes);
+        } else {
+            self.out.put_i16(bytes as i16);
+        }
+        self.out.extend(vec![b'x'; bytes]);
+    }
+
+    fn length(&mut self, length: usize) {
+        if self.flexible {
+            self.out.put_u8(length as u8 + 1);
+        } else {
+            self.out.put_i32(length as i32);
+        }
+    }
+}
+
+fn versions() -> impl Iterator<Item = (&'static Api, i16)> {
+    APIS.iter().flat_map(|api| (api.served.min..=api.served.max).map(move |v| (api, v)))
+}
+
+fn written(api: &Api, version: i16, next: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
+    let flexible = api.request_is_flexible(version);
+    let mut writer = Writer { out: Vec::new(), version, flexible, next };
+    writer.structure(api.shape);
+    writer.out
+}
+
+fn walk(api: &Api, version: i16, body: &[u8]) -> Result<(usize, usize), RequestError> {
+    let flexible = api.request_is_flexible(version);
+    let mut walk = Walk { rest: body, version, flexible, elements: 0 };
+    walk.structure(api.shape)?;
+    Ok((walk.elements, walk.rest.len()))
+}
+
+/// Whether `kafka-protocol` reads the body, and how many bytes it leaves.
+fn decoded(key: ApiKey, version: i16, body: &[u8]) -> Option<usize> {
+    let mut bytes = Bytes::copy_from_slice(body);
+    RequestKind::decode(key, &mut bytes, version).ok().map(|_| bytes.len())
+}
+
+#[test]
+fn what_is_written_by_the_table_is_read_to_the_end_by_another_decoder() {
+    let mut seed = 7usize;
+    for (api, version) in versions() {
+        for _ in 0..20 {
+            let mut next = |below: usize| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+                (seed >> 33) % below
+            };
+            let body = written(api, version, &mut next);
+            let name = api.name;
+            assert_eq!(walk(api, version, &body).map(|(_, left)| left), Ok(0), "{name} {version}");
+            assert_eq!(decoded(api.key, version, &body), Some(0), "{name} {version}: {body:02x?}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_cut_off_is_refused() {
+    for (api, version) in versions() {
+        let body = written(api, version, &mut |below| below - 1);
+        for end in 0..body.len() {
+            assert!(walk(api, version, &body[..end]).is_err(), "{} {version} at {end}", api.name);
+        }
+    }
+}
+
+/// 2³² − 1 as an unsigned varint.
+const MOST: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
+
+fn check(key: ApiKey, version: i16, body: &[u8]) -> Result<usize, RequestError> {
+    let api = Api::find(key as i16).unwrap();
+    api.shape.check(body, version, api.request_is_flexible(version))
+}
+
+#[test]
+fn a_count_beyond_the_bytes_is_refused_wherever_it_stands() {
+    // Metadata 12 in five bytes asks a decoder for 309 GB, Metadata 4 for 154, CreateTopics 7 for 481.
+    let counts = [
+        check(ApiKey::Metadata, 12, &MOST),
+        check(ApiKey::Metadata, 4, &[0x7f, 0xff, 0xff, 0xff, 0]),
+        check(ApiKey::CreateTopics, 7, &MOST),
+        // Inside of the first topic: assignments, then configs.
+        check(ApiKey::CreateTopics, 7, &[&[2, 1, 0, 0, 0, 1, 0, 1][..], &MOST].concat()),
+        check(ApiKey::CreateTopics, 7, &[&[2, 1, 0, 0, 0, 1, 0, 1, 1][..], &MOST].concat()),
+        check(ApiKey::Produce, 9, &[&[0, 0, 1, 0, 0, 0, 1][..], &MOST].concat()),
+        check(ApiKey::Produce, 9, &[&[0, 0, 1, 0, 0, 0, 1, 2, 1][..], &MOST].concat()),
+        check(ApiKey::FindCoordinator, 4, &[&[0][..], &MOST].concat()),
+        check(ApiKey::JoinGroup, 9, &[&[1; 8][..], &[1, 1, 0, 1], &MOST].concat()),
+    ];
+    for (at, refused) in counts.into_iter().enumerate() {
+        assert!(
+            matches!(refused, Err(RequestError::Count { count, .. }) if count > 1 << 30),
+            "{at}: {refused:?}"
+        );
+    }
+}
+
+#[test]
+fn true_counts_are_bounded_too() {
+    let names = |count: usize| {
+        let mut body = (count as i32).to_be_bytes().to_vec();
+        body.extend(vec![0; 2 * count]);
+        check(ApiKey::Metadata, 0, &body)
+    };
+    assert_eq!(names(REQUEST_ELEMENTS_MAX), Ok(REQUEST_ELEMENTS_MAX));
+    assert_eq!(names(REQUEST_ELEMENTS_MAX + 1), Err(RequestError::TooManyElements));
+}
+
+#[test]
+fn a_defined_tag_must_be_as_long_as_it_is() {
+    // Fetch 17 with one partition, whose directory id (tag 0) claims one byte instead of 16.
+    let head =
+        [vec![0; 4 + 4 + 4 + 1 + 4 + 4], vec![2], vec![0; 16], vec![2], vec![0; 32]].concat();
+    let tagged = |size: u8| [&head[..], &[1, 0, size], &[0; 16], &[0, 1, 1, 0]].concat();
+    assert_eq!(check(ApiKey::Fetch, 17, &tagged(16)), Ok(3));
+    assert!(check(ApiKey::Fetch, 17, &tagged(1)).is_err());
+    assert!(matches!(
+        check(ApiKey::Fetch, 17, &tagged(17)),
+        Err(RequestError::TagSize { tag: 0, bytes: 17 })
+    ));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What passes and can be decoded is decoded to the byte where the walk ended: at no place did
+    /// the decoder follow a number that the walk had not seen.
+    #[test]
+    fn a_decoder_never_leaves_the_way_of_the_walk(
+        seed: u64,
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut state = seed as usize | 1;
+        for (api, version) in versions() {
+            let mut next = |below: usize| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+                (state >> 33) % below
+            };
+            let mut body = written(api, version, &mut next);
+            for (at, byte) in &damage {
+                if !body.is_empty() {
+                    let at = at.index(body.len());
+                    body[at] = *byte;
+                }
+            }
+            if let Ok((_, left)) = walk(api, version, &body)
+                && let Some(decoder_left) = decoded(api.key, version, &body)
+            {
+                prop_assert_eq!(left, decoder_left, "{} {}: {:02x?}", api.name, version, body);
+            }
+        }
+    }
+}
