@@ -1,18 +1,31 @@
-//! The byte budget: everything accepted but not acknowledged.
+//! A byte budget: who may hold how much memory, and who waits.
 //!
-//! A connection reserves a Produce frame's whole length before it reads the frame, so memory is
-//! bounded by what was granted, not by what clients send (I-BOUND). Only Produce frames come here;
-//! with the store away, everything else goes on.
+//! The write path has one for everything accepted but not acknowledged; the broker has others for
+//! requests and answers. Memory is bounded by what was granted, not by what clients send (I-BOUND).
+//!
+//! **Two ways to get bytes.** [`Budget::reserve`] waits for all of them, for what is there already
+//! or comes at once. A frame that is still being received takes its bytes step by step, as they
+//! come ([`Budget::begin`], [`Unfinished::grow`]): a client that claims 90 MB and sends 1 KB holds
+//! next to nothing.
 //!
 //! **Order.** Grants are made in order of arrival. A waiter that does not fit holds up all behind
-//! it, so a large frame is not starved by small ones. The exception: a waiter whose client address
+//! it, so a large one is not starved by small ones. The exceptions: a waiter whose client address
 //! already has its share (a quarter) holds up only that client, so one client cannot stop the
-//! others. A client that holds nothing gets one frame of any length up to the budget: a share
-//! smaller than a legal frame would refuse it for ever.
+//! others (one that holds nothing gets one grant of any length: a share smaller than a legal frame
+//! would refuse it for ever); and unfinished frames, see below.
 //!
-//! **What is counted.** The frame's bytes, until its batches are durable (or answered); and an
-//! overhead per batch, until it is answered, which may exceed the budget for a moment because a
-//! parsed frame cannot wait any more.
+//! **Why unfinished frames cannot block each other for ever.** Two frames that hold half of the
+//! budget each, and both want more, would wait for each other. Hence three rules. Together,
+//! unfinished frames hold at most the budget less the longest frame. Only the *oldest* of them goes
+//! beyond, and before all other waiters; so what is missing of it is at most what the others had to
+//! leave, or is held by finished frames, whose bytes come back by themselves. And a client's oldest
+//! is not held to the client's share. So the oldest always gets done (or is given up by its
+//! connection, which has a deadline for the bytes), the next one is the oldest then, and so on. For
+//! this the longest frame is at most half of the budget.
+//!
+//! **What is counted.** In the write path, a frame's bytes until its batches are durable (or
+//! answered); and an overhead per batch until it is answered, which may exceed the budget for a
+//! moment because a parsed frame cannot wait any more.
 //!
 //! **Cancellation.** A waiter that is dropped leaves the queue at once; a grant that nobody takes
 //! is given back.
@@ -21,29 +34,37 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::{Gauge, SecondsCounter};
+use ottla_wire::limits::FRAME_BYTES_MAX;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::limits::CLIENT_SHARE;
 
-/// The byte budget of a broker's write path. Cheap to clone; clones share it.
+/// A byte budget. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Shared>);
 
+/// What a budget shows of itself.
+#[derive(Clone, Debug)]
+pub struct BudgetMetrics {
+    /// The bytes in use.
+    pub held: Gauge,
+    /// The bytes that may be in use.
+    pub held_max: Gauge,
+    /// Time spent waiting for bytes.
+    pub waited: SecondsCounter,
+}
+
 /// Why bytes are never granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum BudgetError {
-    /// The frame is longer than the whole budget.
-    #[error("a produce request of {bytes} bytes is longer than the whole budget of {total} bytes")]
-    LongerThanBudget {
-        /// The frame's length.
-        bytes: usize,
-        /// The budget.
-        total: usize,
-    },
+#[error("{bytes} bytes are more than the {max} that may be had at once")]
+pub struct BudgetError {
+    /// The bytes wanted.
+    pub bytes: usize,
+    /// The most there is.
+    pub max: usize,
 }
 
 /// Granted bytes; given back when dropped.
@@ -52,70 +73,104 @@ pub struct Reservation {
     budget: Budget,
     client: IpAddr,
     bytes: usize,
+    /// Whether they belong to a frame that is still being received.
+    unfinished: bool,
+}
+
+/// The bytes of a frame that is being received; given back when dropped.
+#[derive(Debug)]
+pub struct Unfinished {
+    place: FramePlace,
+    held: Reservation,
 }
 
 #[derive(Debug)]
 struct Shared {
     total: usize,
     client_max: usize,
+    frame_max: usize,
     state: Mutex<State>,
-    in_use: Gauge,
-    backpressure: SecondsCounter,
+    metrics: BudgetMetrics,
 }
 
 #[derive(Debug, Default)]
 struct State {
     used: usize,
-    clients: BTreeMap<IpAddr, usize>,
+    /// The part of `used` that belongs to unfinished frames.
+    unfinished: usize,
+    /// Clients that hold bytes or send a frame.
+    clients: BTreeMap<IpAddr, Client>,
+    /// Unfinished frames, oldest first.
+    frames: BTreeSet<u64>,
     waiting: VecDeque<Waiter>,
-    next_waiter: u64,
+    /// Numbers for frames and waiters, ascending.
+    next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    held: usize,
+    frames: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
 struct Waiter {
     id: u64,
+    wanted: Wanted,
+    grant: oneshot::Sender<Reservation>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
     client: IpAddr,
     bytes: usize,
-    grant: oneshot::Sender<Reservation>,
+    /// The unfinished frame that the bytes are for.
+    frame: Option<u64>,
+}
+
+/// What can be done about a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Granted,
+    /// Not now; others may be served before.
+    Held,
+    /// Not now, and everybody behind waits too.
+    First,
 }
 
 impl Budget {
     /// A budget of `total` bytes.
-    pub fn new(total: usize, metrics: &Metrics) -> Self {
-        metrics.memory.bytes_max.with(["produce"]).set_bytes(total);
+    pub fn new(total: usize, metrics: BudgetMetrics) -> Self {
+        metrics.held_max.set_bytes(total);
         Self(Arc::new(Shared {
             total,
             client_max: total / CLIENT_SHARE,
+            frame_max: FRAME_BYTES_MAX.min(total / 2),
             state: Mutex::default(),
-            in_use: metrics.memory.bytes.with(["produce"]),
-            backpressure: metrics.produce.backpressure.clone(),
+            metrics,
         }))
     }
 
     /// Waits until `bytes` are free for `client`, in order of arrival. Safe to cancel.
     pub async fn reserve(&self, client: IpAddr, bytes: usize) -> Result<Reservation, BudgetError> {
-        let total = self.0.total;
-        if bytes > total {
-            return Err(BudgetError::LongerThanBudget { bytes, total });
-        }
-        let (grant, granted) = oneshot::channel();
-        let id = {
-            let mut state = self.lock();
-            if state.waiting.is_empty() && self.fits(&state, client, bytes) {
-                return Ok(self.take(&mut state, client, bytes));
-            }
-            let id = state.next_waiter;
-            state.next_waiter += 1;
-            state.waiting.push_back(Waiter { id, client, bytes, grant });
-            id
-        };
-        let since = Instant::now();
-        let place = Place { budget: self, id };
-        self.grant_waiting();
-        let reservation = granted.await.expect("the queue drops a waiter only with its place");
-        drop(place);
-        self.0.backpressure.add(since.elapsed());
-        Ok(reservation)
+        check(bytes, self.0.total)?;
+        Ok(self.wait(Wanted { client, bytes, frame: None }).await)
+    }
+
+    /// The same without waiting; `None` when the bytes are not free, or others wait for some.
+    pub fn try_reserve(&self, client: IpAddr, bytes: usize) -> Option<Reservation> {
+        self.take_now(&mut self.lock(), Wanted { client, bytes, frame: None })
+    }
+
+    /// Begins a frame of `length` bytes, which holds nothing yet.
+    pub fn begin(&self, client: IpAddr, length: usize) -> Result<Unfinished, BudgetError> {
+        check(length, self.0.frame_max)?;
+        let mut state = self.lock();
+        let id = state.number();
+        state.frames.insert(id);
+        state.clients.entry(client).or_default().frames.insert(id);
+        let held = Reservation { budget: self.clone(), client, bytes: 0, unfinished: true };
+        Ok(Unfinished { place: FramePlace { budget: self.clone(), client, id }, held })
     }
 
     /// Whether somebody waits for bytes.
@@ -137,22 +192,59 @@ impl Budget {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn within_share(&self, state: &State, client: IpAddr, bytes: usize) -> bool {
-        match state.clients.get(&client) {
-            None => true,
-            Some(held) => held + bytes <= self.0.client_max,
+    async fn wait(&self, wanted: Wanted) -> Reservation {
+        let (grant, granted) = oneshot::channel();
+        let id = {
+            let mut state = self.lock();
+            if let Some(reservation) = self.take_now(&mut state, wanted) {
+                return reservation;
+            }
+            let id = state.number();
+            state.waiting.push_back(Waiter { id, wanted, grant });
+            id
+        };
+        let since = Instant::now();
+        let place = Place { budget: self, id };
+        self.grant_waiting();
+        let reservation = granted.await.expect("the queue drops a waiter only with its place");
+        drop(place);
+        self.0.metrics.waited.add(since.elapsed());
+        reservation
+    }
+
+    fn take_now(&self, state: &mut State, wanted: Wanted) -> Option<Reservation> {
+        let first = state.waiting.is_empty() || state.is_oldest(wanted.frame);
+        let granted = first && self.judge(state, wanted) == Verdict::Granted;
+        granted.then(|| self.take(state, wanted))
+    }
+
+    fn judge(&self, state: &State, wanted: Wanted) -> Verdict {
+        let Wanted { client, bytes, frame } = wanted;
+        if !state.is_oldest(frame) {
+            let client = state.clients.get(&client);
+            let held = client.map_or(0, |client| client.held);
+            let is_clients_oldest = frame.is_some()
+                && client.and_then(|client| client.frames.first()) == frame.as_ref();
+            let within_share = held == 0 || held + bytes <= self.0.client_max;
+            if !within_share && !is_clients_oldest {
+                return Verdict::Held;
+            }
+            let for_unfinished = self.0.total - self.0.frame_max;
+            if frame.is_some() && state.unfinished + bytes > for_unfinished {
+                return Verdict::Held;
+            }
         }
+        if state.used + bytes <= self.0.total { Verdict::Granted } else { Verdict::First }
     }
 
-    fn fits(&self, state: &State, client: IpAddr, bytes: usize) -> bool {
-        state.used + bytes <= self.0.total && self.within_share(state, client, bytes)
-    }
-
-    fn take(&self, state: &mut State, client: IpAddr, bytes: usize) -> Reservation {
+    fn take(&self, state: &mut State, wanted: Wanted) -> Reservation {
+        let Wanted { client, bytes, frame } = wanted;
+        let unfinished = frame.is_some();
         state.used += bytes;
-        *state.clients.entry(client).or_default() += bytes;
-        self.0.in_use.set_bytes(state.used);
-        Reservation { budget: self.clone(), client, bytes }
+        state.unfinished += if unfinished { bytes } else { 0 };
+        state.clients.entry(client).or_default().held += bytes;
+        self.0.metrics.held.set_bytes(state.used);
+        Reservation { budget: self.clone(), client, bytes, unfinished }
     }
 
     /// Grants what can be granted. Grants are handed over outside of the lock: one that nobody
@@ -161,26 +253,76 @@ impl Budget {
         let mut grants = Vec::new();
         {
             let mut state = self.lock();
-            let mut over_share = BTreeSet::new();
+            // The oldest frame's wish, wherever it stands; when it must wait, all do.
+            let oldest = state.waiting.iter().position(|w| state.is_oldest(w.wanted.frame));
+            let mut all_wait = false;
+            if let Some(at) = oldest {
+                all_wait = !self.grant_at(&mut state, at, &mut grants);
+            }
+            let mut held_up = BTreeSet::new();
             let mut at = 0;
-            while let Some(waiter) = state.waiting.get(at) {
-                let (client, bytes) = (waiter.client, waiter.bytes);
-                if over_share.contains(&client) || !self.within_share(&state, client, bytes) {
-                    over_share.insert(client);
-                    at += 1;
-                    continue;
-                }
-                if state.used + bytes > self.0.total {
-                    break;
-                }
-                if let Some(waiter) = state.waiting.remove(at) {
-                    grants.push((waiter.grant, self.take(&mut state, client, bytes)));
+            while !all_wait && let Some(waiter) = state.waiting.get(at) {
+                let wanted = waiter.wanted;
+                let verdict = match held_up.contains(&wanted.client) {
+                    true => Verdict::Held,
+                    false => self.judge(&state, wanted),
+                };
+                match verdict {
+                    Verdict::Granted => {
+                        self.grant_at(&mut state, at, &mut grants);
+                    }
+                    Verdict::First => all_wait = true,
+                    Verdict::Held => {
+                        // Whole grants of a client keep their order; its frames have one of theirs.
+                        if wanted.frame.is_none() {
+                            held_up.insert(wanted.client);
+                        }
+                        at += 1;
+                    }
                 }
             }
         }
         for (grant, reservation) in grants {
             // Refused: the waiter has gone, and the reservation is given back right here.
             let _ = grant.send(reservation);
+        }
+    }
+
+    /// Takes the waiter at `at` out of the queue if it can be served.
+    fn grant_at(
+        &self,
+        state: &mut State,
+        at: usize,
+        grants: &mut Vec<(oneshot::Sender<Reservation>, Reservation)>,
+    ) -> bool {
+        let Some(waiter) = state.waiting.get(at) else { return false };
+        if self.judge(state, waiter.wanted) != Verdict::Granted {
+            return false;
+        }
+        if let Some(waiter) = state.waiting.remove(at) {
+            grants.push((waiter.grant, self.take(state, waiter.wanted)));
+        }
+        true
+    }
+}
+
+fn check(bytes: usize, max: usize) -> Result<(), BudgetError> {
+    if bytes <= max { Ok(()) } else { Err(BudgetError { bytes, max }) }
+}
+
+impl State {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn is_oldest(&self, frame: Option<u64>) -> bool {
+        frame.is_some() && self.frames.first() == frame.as_ref()
+    }
+
+    fn forget_if_idle(&mut self, client: IpAddr) {
+        if self.clients.get(&client).is_some_and(|c| c.held == 0 && c.frames.is_empty()) {
+            self.clients.remove(&client);
         }
     }
 }
@@ -205,10 +347,53 @@ impl Drop for Place<'_> {
     }
 }
 
+/// A frame's place among the unfinished; leaves it when dropped.
+#[derive(Debug)]
+struct FramePlace {
+    budget: Budget,
+    client: IpAddr,
+    id: u64,
+}
+
+impl Drop for FramePlace {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.budget.lock();
+            state.frames.remove(&self.id);
+            if let Some(client) = state.clients.get_mut(&self.client) {
+                client.frames.remove(&self.id);
+            }
+            state.forget_if_idle(self.client);
+            !state.waiting.is_empty()
+        };
+        if waiting {
+            self.budget.grant_waiting();
+        }
+    }
+}
+
+impl Unfinished {
+    /// Waits for `bytes` more. Safe to cancel.
+    pub async fn grow(&mut self, bytes: usize) {
+        let wanted = Wanted { client: self.place.client, bytes, frame: Some(self.place.id) };
+        let mut more = self.place.budget.wait(wanted).await;
+        self.held.bytes += std::mem::take(&mut more.bytes);
+    }
+
+    /// The frame is whole: what it holds, until it is dropped.
+    pub fn finish(self) -> Reservation {
+        let Self { place, mut held } = self;
+        place.budget.lock().unfinished -= held.bytes;
+        held.unfinished = false;
+        held
+    }
+}
+
 impl Reservation {
     /// Counts further bytes for the same client, at once and whatever is free.
-    pub(crate) fn charge(&self, bytes: usize) -> Reservation {
-        self.budget.take(&mut self.budget.lock(), self.client, bytes)
+    pub fn charge(&self, bytes: usize) -> Reservation {
+        let wanted = Wanted { client: self.client, bytes, frame: None };
+        self.budget.take(&mut self.budget.lock(), wanted)
     }
 
     /// How many bytes it holds.
@@ -219,16 +404,18 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
         let waiting = {
             let mut state = self.budget.lock();
             state.used -= self.bytes;
-            if let Some(held) = state.clients.get_mut(&self.client) {
-                *held -= self.bytes;
-                if *held == 0 {
-                    state.clients.remove(&self.client);
-                }
+            state.unfinished -= if self.unfinished { self.bytes } else { 0 };
+            if let Some(client) = state.clients.get_mut(&self.client) {
+                client.held -= self.bytes;
             }
-            self.budget.0.in_use.set_bytes(state.used);
+            state.forget_if_idle(self.client);
+            self.budget.0.metrics.held.set_bytes(state.used);
             !state.waiting.is_empty()
         };
         if waiting {
@@ -238,119 +425,4 @@ impl Drop for Reservation {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::{Pin, pin};
-    use std::task::{Context, Poll, Waker};
-
-    use super::*;
-
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-    const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
-
-    fn client(n: u8) -> IpAddr {
-        IpAddr::from([10, 1, 0, n])
-    }
-
-    fn budget(total: usize) -> Budget {
-        Budget::new(total, &Metrics::new())
-    }
-
-    fn poll<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
-        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    fn now(budget: &Budget, client: IpAddr, bytes: usize) -> Reservation {
-        match poll(&mut pin!(budget.reserve(client, bytes))) {
-            Poll::Ready(granted) => granted.unwrap(),
-            Poll::Pending => panic!("not granted at once"),
-        }
-    }
-
-    #[test]
-    fn a_frame_longer_than_the_budget_is_refused() {
-        let refused = poll(&mut pin!(budget(100).reserve(A, 101)));
-        assert!(matches!(refused, Poll::Ready(Err(BudgetError::LongerThanBudget { .. }))));
-    }
-
-    #[test]
-    fn bytes_come_back_when_a_reservation_is_dropped() {
-        let budget = budget(100);
-        let frame = now(&budget, A, 20);
-        let overhead = frame.charge(200);
-        assert_eq!(budget.used(), 220);
-        drop(frame);
-        assert_eq!(budget.used(), 200);
-        drop(overhead);
-        assert_eq!(budget.used(), 0);
-        assert!(budget.lock().clients.is_empty());
-    }
-
-    #[test]
-    fn waiters_are_served_in_order_of_arrival() {
-        let budget = budget(100);
-        let held: Vec<_> = (0..4).map(|n| now(&budget, client(n), 25)).collect();
-        let (mut large, mut small) =
-            (pin!(budget.reserve(client(9), 40)), pin!(budget.reserve(client(8), 1)));
-        assert!(poll(&mut large).is_pending() && poll(&mut small).is_pending());
-        let mut held = held.into_iter();
-        drop(held.next());
-        assert!(poll(&mut small).is_pending(), "a small frame does not overtake a large one");
-        drop(held.next());
-        let Poll::Ready(Ok(first)) = poll(&mut large) else { panic!("granted") };
-        let Poll::Ready(Ok(second)) = poll(&mut small) else { panic!("granted") };
-        assert_eq!(budget.used(), 50 + 41);
-        drop((first, second, held));
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn a_client_over_its_share_waits_without_holding_up_others() {
-        let budget = budget(100);
-        let held = now(&budget, A, 20);
-        let mut more = pin!(budget.reserve(A, 10));
-        let mut least = pin!(budget.reserve(A, 1));
-        assert!(poll(&mut more).is_pending());
-        assert!(poll(&mut least).is_pending(), "not before the one that came first");
-        let mut other = pin!(budget.reserve(B, 25));
-        assert!(poll(&mut other).is_ready());
-        drop(held);
-        assert!(poll(&mut more).is_ready() && poll(&mut least).is_ready());
-    }
-
-    #[test]
-    fn a_client_that_holds_nothing_gets_a_frame_larger_than_its_share() {
-        let budget = budget(100);
-        let held = now(&budget, A, 100);
-        assert!(poll(&mut pin!(budget.reserve(A, 1))).is_pending());
-        drop(held);
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn a_waiter_that_goes_away_makes_room_for_those_behind() {
-        let budget = budget(100);
-        let _held: Vec<_> = (0..3).map(|n| now(&budget, client(n), 25)).collect();
-        let mut behind = pin!(budget.reserve(B, 20));
-        {
-            let mut large = pin!(budget.reserve(A, 60));
-            assert!(poll(&mut large).is_pending());
-            assert!(poll(&mut behind).is_pending());
-        }
-        assert!(poll(&mut behind).is_ready());
-    }
-
-    #[test]
-    fn a_grant_that_nobody_takes_is_given_back() {
-        let budget = budget(100);
-        let held = now(&budget, A, 100);
-        {
-            let mut waiting = pin!(budget.reserve(B, 50));
-            assert!(poll(&mut waiting).is_pending());
-            drop(held);
-            assert_eq!(budget.used(), 50, "granted, not yet taken");
-        }
-        assert_eq!(budget.used(), 0);
-        assert!(!budget.has_waiters());
-    }
-}
+mod tests;

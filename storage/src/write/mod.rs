@@ -69,7 +69,7 @@ use bytes::Bytes;
 use ottla_model::ObjectName;
 
 pub use answer::{AppendOutcome, AppendTicket};
-pub use budget::{Budget, BudgetError, Reservation};
+pub use budget::{Budget, BudgetError, BudgetMetrics, Reservation, Unfinished};
 pub use buffer::ConnectionId;
 pub use intake::{AppendBatch, AppendRequest};
 pub use options::{WriteOptions, WriteParts};

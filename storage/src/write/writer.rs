@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::answer::{Answer, AppendTicket};
-use super::budget::Budget;
+use super::budget::{Budget, BudgetMetrics};
 use super::failed::SharedFailed;
 use super::intake::{AppendRequest, Intake};
 use super::options::{WriteOptions, WriteParts};
@@ -58,7 +58,12 @@ pub(super) enum Life {
 impl Writer {
     /// Starts the first writer of a process, and its task.
     pub fn start(parts: WriteParts, options: WriteOptions) -> (Self, WriterTask) {
-        let budget = Budget::new(options.budget_bytes, &parts.metrics);
+        let metrics = BudgetMetrics {
+            held: parts.metrics.memory.bytes.with(["produce"]),
+            held_max: parts.metrics.memory.bytes_max.with(["produce"]),
+            waited: parts.metrics.produce.backpressure.clone(),
+        };
+        let budget = Budget::new(options.budget_bytes, metrics);
         Self::start_with(parts, &options, budget, SharedFailed::default())
     }
 
