@@ -7,7 +7,7 @@
 //! at the handlers: inside, there are our types.
 //!
 //! In reading order: [`broker`] (start and drain), [`registration`], `listener`, `connection`,
-//! `dispatch`, [`api`], [`errors`], [`placement`], [`topic_configs`], [`group`], [`limits`].
+//! `dispatch`, [`api`], [`errors`], [`placement`] (over `rendezvous`), [`topic_configs`], [`group`], [`limits`].
 
 pub mod api;
 pub mod broker;
@@ -23,6 +23,7 @@ pub mod options;
 pub mod placement;
 mod producer_ids;
 pub mod registration;
+mod rendezvous;
 pub mod topic_configs;
 mod topics;
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use ottla_control_api::BrokerInfo;
 use ottla_model::{Az, BrokerId, PartitionId};
 
+use crate::rendezvous;
+
 /// Tags that clients put into their client id to say where they run: ours and those of the systems
 /// they may come from.
 const AZ_TAGS: [&str; 6] =
@@ -73,36 +75,17 @@ pub fn replicas(
     chosen
 }
 
-/// FNV-1a over partition and broker with a final mix. Stored nowhere, but all brokers of a cluster
-/// must agree on it.
 fn weight(partition: PartitionId, broker: BrokerId) -> u64 {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
     let topic = partition.topic.0.to_be_bytes();
-    let bytes = topic.into_iter().chain(partition.index.0.to_be_bytes());
-    let hash = bytes
-        .chain(broker.0.to_be_bytes())
-        .fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
+    rendezvous::weight(topic.into_iter().chain(partition.index.0.to_be_bytes()), broker)
 }
 
 #[cfg(test)]
 mod tests {
-    use ottla_model::{BrokerAuthor, BrokerEpoch, PartitionIndex, TopicId};
+    use ottla_model::{PartitionIndex, TopicId};
+    use ottla_test_kit::values::broker;
 
     use super::*;
-
-    fn broker(id: i32, az: &str) -> BrokerInfo {
-        BrokerInfo {
-            author: BrokerAuthor { broker: BrokerId(id), epoch: BrokerEpoch(1) },
-            az: Az(az.into()),
-            host: "h".into(),
-            port: 1,
-            draining: false,
-        }
-    }
 
     fn partition(index: i32) -> PartitionId {
         PartitionId { topic: TopicId(7), index: PartitionIndex(index) }

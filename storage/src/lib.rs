@@ -17,6 +17,3 @@ pub mod read;
 pub mod sweep;
 pub mod view;
 pub mod write;
-
-#[cfg(test)]
-mod test_control;

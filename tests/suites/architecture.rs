@@ -20,6 +20,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ottla-wire", &["ottla-model", "ottla-env", "ottla-telemetry"]),
     ("ottla-object-io", &["ottla-model", "ottla-env", "ottla-telemetry"]),
     ("ottla-control-api", &["ottla-model", "ottla-format"]),
+    // For tests: a development dependency, see `the_binary_needs_nothing_that_only_tests_need`.
+    ("ottla-test-kit", &["ottla-model", "ottla-format", "ottla-control-api"]),
     (
         "ottla-storage",
         &[
@@ -30,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ottla-wire",
             "ottla-object-io",
             "ottla-control-api",
+            "ottla-test-kit",
         ],
     ),
     (
@@ -68,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ottla-object-io",
             "ottla-control-api",
             "ottla-storage",
+            "ottla-test-kit",
         ],
     ),
 ];
@@ -188,7 +192,9 @@ fn the_binary_needs_nothing_that_only_tests_need() -> Result<()> {
         if name.starts_with("ottla-tests") || name.starts_with("ottla-benches") {
             continue;
         }
-        for dependency in ["rdkafka", "proptest", "tempfile", "ottla-tests", "ottla-sim"] {
+        let only_tests =
+            ["rdkafka", "proptest", "tempfile", "ottla-tests", "ottla-sim", "ottla-test-kit"];
+        for dependency in only_tests {
             ensure!(!used.contains(dependency), "{name} uses {dependency} outside its tests");
         }
     }

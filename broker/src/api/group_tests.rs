@@ -23,6 +23,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use ottla_control_api::view::TopicInfo;
 use ottla_model::{TopicId, TopicName};
+use ottla_test_kit::FakeControl;
 
 use super::offset_fetch::Topics;
 use super::{
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::context::{ConnectionInfo, Software};
 use crate::group::Groups;
-use crate::group::tests::control::{FakeControl, groups_over};
+use crate::group::tests::groups_over;
 
 fn connection() -> ConnectionInfo {
     ConnectionInfo {

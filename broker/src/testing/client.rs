@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+use ottla_test_kit::batch::{changed, of_values};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -83,25 +84,6 @@ pub fn batch(values: &[&str]) -> Bytes {
 
 /// The same with a timestamp, and with header fields changed before it is sealed.
 pub fn batch_with(values: &[&str], timestamp: i64, change: impl FnOnce(&mut [u8])) -> Bytes {
-    let mut bytes = vec![0; 61];
-    bytes[16] = 2;
-    bytes[23..27].copy_from_slice(&(values.len() as i32 - 1).to_be_bytes());
-    bytes[27..35].copy_from_slice(&timestamp.to_be_bytes());
-    bytes[35..43].copy_from_slice(&timestamp.to_be_bytes());
-    bytes[43..57].fill(0xff);
-    bytes[57..61].copy_from_slice(&(values.len() as i32).to_be_bytes());
-    for (i, value) in values.iter().enumerate() {
-        assert!(i < 64 && value.len() < 50, "varints of one byte");
-        let zigzag = |n: usize| (n as u8) << 1;
-        bytes.push(zigzag(6 + value.len()));
-        bytes.extend_from_slice(&[0, 0, zigzag(i), 1, zigzag(value.len())]);
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.push(0);
-    }
-    change(&mut bytes);
-    let length = bytes.len() as i32 - 12;
-    bytes[8..12].copy_from_slice(&length.to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    bytes.into()
+    let values: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
+    changed(&of_values(&values, timestamp), change)
 }

@@ -7,11 +7,12 @@ use ottla_model::ClusterId;
 use ottla_storage::cache::Cache;
 use ottla_storage::write::WriteOptions;
 use ottla_telemetry::Metrics;
+use ottla_test_kit::FakeControl;
 use tokio::time::timeout;
 
 use super::*;
 use crate::registration::RegisterError;
-use crate::testing::{FakeControl, World, batch};
+use crate::testing::{World, batch};
 use crate::{Broker, BrokerEnd, BrokerOptions, Parts, StartError};
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use ottla_model::TimestampType;
 use ottla_wire::batch;
 
 use super::*;
-use crate::testing::{APPEND_TIME, NOW, World, batch, batch_with};
+use ottla_test_kit::APPEND_TIME;
+
+use crate::testing::{NOW, World, batch, batch_with};
 use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 

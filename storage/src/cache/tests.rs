@@ -9,10 +9,10 @@ use ottla_model::{ClusterId, ObjectId, ObjectName};
 use ottla_object_io::faults::{FaultRates, FaultStore, Latency, ReadFault};
 use ottla_object_io::{Payload, ReadCause, Store, keys, memory};
 use ottla_telemetry::Metrics;
+use ottla_test_kit::values::object_name;
 
 use super::{BlockKey, Blocks, Cache, Heat};
 use crate::limits::{BLOCK_BYTES, CACHE_ENTRY_OVERHEAD_BYTES, CATCH_UP_READS_MAX};
-use crate::test_control::object_name;
 use crate::write::WrittenObjects as _;
 
 const CLUSTER: ClusterId = ClusterId(5);

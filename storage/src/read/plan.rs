@@ -109,9 +109,10 @@ fn ranges(numbers: &BTreeSet<u64>) -> Vec<Range<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use ottla_test_kit::values::extent;
+
     use super::*;
     use crate::limits::BLOCK_BYTES;
-    use crate::test_control::extent;
 
     fn brought(batches: &[usize], max_bytes: usize) -> Brought {
         Brought { batches: batches.to_vec(), max_bytes }

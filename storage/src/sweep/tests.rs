@@ -13,10 +13,10 @@ use ottla_env::Clock;
 use ottla_model::{ClusterId, ObjectId, ObjectName};
 use ottla_object_io::{Payload, PutDone, ReadCause, Store, StoreError, keys};
 use ottla_telemetry::Metrics;
+use ottla_test_kit::values::object_name;
 
 use super::*;
 use crate::limits::{SWEEP_BATCH, SWEEP_OBJECTS_ALWAYS};
-use crate::test_control::object_name;
 
 const CLUSTER: ClusterId = ClusterId(9);
 

@@ -2,12 +2,13 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use ottla_control_api::PartitionBounds;
-use ottla_control_api::view::{Change, ClusterView, WatchEvent};
+use ottla_control_api::view::{Change, ClusterView};
 use ottla_model::{AppliedIndex, Offset, PartitionId, PartitionIndex, TopicId};
+use ottla_test_kit::FakeControl;
+use ottla_test_kit::values::{bounds, extent, topic};
 
 use super::View;
 use crate::limits::RECENT_EXTENTS_PER_PARTITION;
-use crate::test_control::{FakeControl, extent, topic};
 
 fn partition(index: i32) -> PartitionId {
     PartitionId { topic: TopicId(1), index: PartitionIndex(index) }
@@ -21,48 +22,35 @@ fn grown(index: i32, from: i64, to: i64) -> Change {
     }
 }
 
-fn bounds(log_start: i64, high_watermark: i64) -> PartitionBounds {
-    PartitionBounds {
-        log_start: Offset(log_start),
-        high_watermark: Offset(high_watermark),
-        last_stable: Offset(high_watermark),
-    }
-}
-
 struct World {
-    control: Arc<FakeControl>,
+    control: FakeControl,
     view: Arc<View>,
-    applied: u64,
     _task: super::ViewTask,
 }
 
 impl World {
     async fn new() -> Self {
-        let control = FakeControl::new();
-        let (view, task) = View::start(&*control);
-        let mut world = Self { control, view, applied: 0, _task: task };
+        let control = FakeControl::default();
+        let (view, task) = View::start(&control);
+        let world = Self { control, view, _task: task };
         world.changes(vec![Change::Topic(topic(1, "t", 4))]).await;
         world
     }
 
-    async fn changes(&mut self, changes: Vec<Change>) {
-        self.applied += 1;
-        let applied = AppliedIndex(self.applied);
-        self.control.send(WatchEvent::Changes { applied, changes: changes.into() }).await;
+    async fn changes(&self, changes: Vec<Change>) {
+        let applied = self.control.tell(changes);
         self.view.reached(applied).await.unwrap();
     }
 
-    async fn reset(&mut self, mut state: ClusterView) {
-        self.applied += 1;
-        state.applied = AppliedIndex(self.applied);
-        self.control.send(WatchEvent::Reset(Arc::new(state))).await;
-        self.view.reached(AppliedIndex(self.applied)).await.unwrap();
+    async fn reset(&self, view: ClusterView) {
+        let applied = self.control.tell_reset(view);
+        self.view.reached(applied).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn topics_are_found_by_name_and_id_with_their_partitions() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let found = world.view.topic_by_name(&topic(1, "t", 4).name).unwrap();
     assert_eq!(world.view.topic(found.id), Some(found));
     assert_eq!(world.view.bounds(partition(3)), Some(PartitionBounds::default()));
@@ -77,7 +65,7 @@ async fn topics_are_found_by_name_and_id_with_their_partitions() {
 
 #[tokio::test]
 async fn a_wait_is_woken_by_its_partitions_and_by_no_others() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let wait = world.view.wait_on([partition(0), partition(1)]);
     world.changes(vec![grown(2, 0, 5), grown(3, 0, 5)]).await;
     assert!(wait.changed().now_or_never().is_none());
@@ -88,7 +76,7 @@ async fn a_wait_is_woken_by_its_partitions_and_by_no_others() {
 
 #[tokio::test]
 async fn a_change_between_registration_and_waiting_is_not_lost() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let wait = world.view.wait_on([partition(0)]);
     world.changes(vec![grown(0, 0, 1)]).await;
     wait.changed().await;
@@ -105,7 +93,7 @@ async fn ended_waits_leave_nothing_behind() {
 
 #[tokio::test]
 async fn recent_extents_are_served_from_the_asked_offset_on() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     world.changes(vec![grown(0, 0, 10), grown(0, 10, 20), grown(0, 20, 30)]).await;
     let bases = |from: i64, max| {
         let recent = world.view.recent_extents(partition(0), Offset(from), max)?;
@@ -120,7 +108,7 @@ async fn recent_extents_are_served_from_the_asked_offset_on() {
 
 #[tokio::test]
 async fn recent_extents_are_bounded_and_the_oldest_go() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let count = RECENT_EXTENTS_PER_PARTITION as i64 + 10;
     world.changes((0..count).map(|i| grown(0, i, i + 1)).collect()).await;
     assert_eq!(world.view.recent_extents(partition(0), Offset(9), 1), None);
@@ -130,7 +118,7 @@ async fn recent_extents_are_bounded_and_the_oldest_go() {
 
 #[tokio::test]
 async fn a_reset_wakes_everybody_and_forgets_recent_extents() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     world.changes(vec![grown(0, 0, 10)]).await;
     let wait = world.view.wait_on([partition(0)]);
     world
@@ -153,7 +141,7 @@ async fn a_reset_wakes_everybody_and_forgets_recent_extents() {
 
 #[tokio::test]
 async fn offsets_never_go_back_behind_what_the_leader_answered() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     world.changes(vec![grown(0, 0, 8)]).await;
     world.view.learn(partition(0), bounds(2, 10));
     world.view.learn(partition(99), bounds(2, 10));
@@ -167,7 +155,7 @@ async fn offsets_never_go_back_behind_what_the_leader_answered() {
 
 #[tokio::test]
 async fn a_wait_ends_with_the_topic() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let wait = world.view.wait_on([partition(0)]);
     world.changes(vec![Change::TopicDeleted(TopicId(1))]).await;
     assert!(wait.changed().now_or_never().is_some());
@@ -178,13 +166,13 @@ async fn waiting_for_an_index_ends_when_the_control_plane_stops() {
     let world = World::new().await;
     let view = Arc::clone(&world.view);
     let waiting = tokio::spawn(async move { view.reached(AppliedIndex(99)).await });
-    world.control.close();
+    world.control.close_watches();
     assert!(waiting.await.unwrap().is_err());
 }
 
 #[tokio::test]
 async fn fifty_thousand_partitions_are_taken_over_and_changed() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let topics: Vec<_> = (0..50).map(|i| topic(100 + i, &format!("big-{i}"), 1_000)).collect();
     world.reset(ClusterView { topics, ..ClusterView::default() }).await;
     let last = PartitionId { topic: TopicId(149), index: PartitionIndex(999) };

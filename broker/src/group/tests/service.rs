@@ -7,14 +7,14 @@ use std::time::Duration;
 use ottla_control_api::BrokerInfo;
 use ottla_env::Random;
 use ottla_format::command::CommittedOffset;
-use ottla_model::{
-    Az, BrokerAuthor, BrokerEpoch, BrokerId, GroupId, Offset, PartitionId, PartitionIndex, TopicId,
-};
+use ottla_model::{BrokerAuthor, GroupId, Offset, PartitionId, PartitionIndex, TopicId};
+use ottla_test_kit::values::broker;
+use ottla_test_kit::{FakeControl, Fault};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::control::{FakeControl, Fault};
+use super::author;
 use super::machine::{member, new_member, static_member, sync};
 use crate::group::{
     Commit, GroupError, GroupOptions, Groups, Heartbeat, Join, JoinRefused, Joined, Leaving, limits,
@@ -28,20 +28,6 @@ struct World {
     groups: Groups,
 }
 
-fn author(epoch: u64) -> BrokerAuthor {
-    BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(epoch) }
-}
-
-fn broker(id: i32) -> BrokerInfo {
-    BrokerInfo {
-        author: BrokerAuthor { broker: BrokerId(id), epoch: BrokerEpoch(1) },
-        az: Az::default(),
-        host: "localhost".into(),
-        port: 9092,
-        draining: false,
-    }
-}
-
 impl World {
     fn new() -> Self {
         Self::on(FakeControl::default(), 1)
@@ -50,7 +36,7 @@ impl World {
     /// A run of the broker over what an earlier one left.
     fn on(control: FakeControl, epoch: u64) -> Self {
         let (author, source) = watch::channel(author(epoch));
-        let brokers = Arc::new(std::sync::Mutex::new(vec![broker(1)]));
+        let brokers = Arc::new(std::sync::Mutex::new(vec![broker(1, "")]));
         let seen = brokers.clone();
         let groups = Groups::new(
             Arc::new(control.clone()),
@@ -238,7 +224,7 @@ async fn commits_that_wait_go_out_together_and_in_order() {
         assert_eq!(commit.await.unwrap(), Ok(missing), "commit {i}");
     }
     assert_eq!(world.control.group_now("g").offsets[&partition(0)].offset, Offset(199));
-    assert!(world.control.writes().len() < 50, "{}", world.control.writes().len());
+    assert!(world.control.group_writes().len() < 50, "{}", world.control.group_writes().len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +238,10 @@ async fn a_leave_follows_the_commit_before_it() {
     tokio::task::yield_now().await;
     assert_eq!(world.leave(&id).await, Ok(vec![Ok(())]));
     assert_eq!(commit.await.unwrap(), Ok(vec![]));
-    assert_eq!(world.control.writes(), ["generation 1 of 1", "offsets 1", "generation 2 of 0"]);
+    assert_eq!(
+        world.control.group_writes(),
+        ["generation 1 of 1", "offsets 1", "generation 2 of 0"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +270,7 @@ async fn an_assignment_with_a_lost_answer_is_stored_once_known() {
     world.control.fail_next(&[Fault::AnswerLost, Fault::CallLost]);
     let synced = world.groups.sync(&group(), sync(&id, 1, &[(&id, "all")])).await.unwrap();
     assert_eq!(synced.assignment, "all");
-    assert_eq!(world.control.writes(), ["generation 1 of 1"; 2]);
+    assert_eq!(world.control.group_writes(), ["generation 1 of 1"; 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,24 +305,24 @@ async fn a_fenced_broker_lets_its_groups_go() {
 async fn a_new_registration_reads_its_groups_anew() {
     let world = World::new();
     let id = world.alone().await;
-    let reads = world.control.reads();
+    let reads = world.control.group_reads();
     world.author.send_replace(author(2));
     assert_eq!(world.heartbeat(&id, 1).await, Ok(()));
-    assert_eq!(world.control.reads(), reads + 1);
+    assert_eq!(world.control.group_reads(), reads + 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_brokers_group_is_refused_and_let_go() {
     let world = World::new();
     let id = world.alone().await;
-    let other = (2..100).map(broker).find(|other| {
-        *world.brokers.lock().unwrap() = vec![broker(1), other.clone()];
+    let other = (2..100).map(|id| broker(id, "")).find(|other| {
+        *world.brokers.lock().unwrap() = vec![broker(1, ""), other.clone()];
         world.groups.coordinator(&group()).unwrap().author.broker == other.author.broker
     });
     assert!(other.is_some());
     assert_eq!(world.heartbeat(&id, 1).await, Err(GroupError::NotCoordinator));
     assert_eq!(world.groups.loaded(), 0);
-    *world.brokers.lock().unwrap() = vec![broker(1)];
+    *world.brokers.lock().unwrap() = vec![broker(1, "")];
     assert_eq!(world.heartbeat(&id, 1).await, Ok(()), "it moved back without a rebalance");
 }
 

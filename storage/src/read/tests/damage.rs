@@ -7,8 +7,9 @@ use ottla_format::object::OBJECT_HEADER_BYTES;
 use ottla_object_io::faults::ReadFault;
 use ottla_object_io::{Store as _, keys};
 
-use super::world::{CLUSTER, World, bases, bounds, partition, sized};
+use super::world::{CLUSTER, World, bases, partition, sized};
 use crate::read::ReadError;
+use ottla_test_kit::values::bounds;
 
 #[tokio::test]
 async fn a_damaged_block_is_read_again_once() {

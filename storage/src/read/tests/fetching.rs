@@ -6,9 +6,10 @@ use bytes::Bytes;
 use ottla_model::{TimestampMs, TimestampType};
 use ottla_wire::batch;
 
-use super::world::{World, bases, batch_of, bounds, request, sized};
+use super::world::{World, bases, batch_of, request, sized};
 use crate::limits::BLOCK_BYTES;
 use crate::write::WrittenObjects as _;
+use ottla_test_kit::values::bounds;
 
 #[tokio::test]
 async fn batches_come_back_with_their_offsets_and_unchanged_records() {

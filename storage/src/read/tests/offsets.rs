@@ -3,8 +3,9 @@
 use ottla_control_api::PartitionBounds;
 use ottla_model::Offset;
 
-use super::world::{World, bases, bounds, partition, request, sized};
+use super::world::{World, bases, partition, request, sized};
 use crate::read::{Isolation, ReadError};
+use ottla_test_kit::values::bounds;
 
 #[tokio::test]
 async fn read_committed_stops_at_the_last_stable_offset() {
@@ -38,7 +39,7 @@ async fn out_of_range_is_said_only_after_asking_the_leader() {
     world.control.set(partition(0), bounds(2, 4), Vec::new());
     let mut trimmed = world.fetch(&[(0, -1)]).await;
     assert_eq!(trimmed.remove(0).error, Some(ReadError::OffsetOutOfRange));
-    world.control.set_available(false);
+    world.control.set_away(true);
     assert!(matches!(world.fetch(&[(0, 9)]).await[0].error, Some(ReadError::Unavailable(_))));
 }
 

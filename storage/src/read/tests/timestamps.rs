@@ -4,8 +4,10 @@ use bytes::Bytes;
 use ottla_control_api::{PartitionBounds, TimestampQuery};
 use ottla_model::{Offset, TimestampMs};
 
-use super::world::{World, batch_of, bounds, partition};
+use super::world::{World, batch_of, partition};
 use crate::read::{Isolation, ReadError};
+use ottla_test_kit::batch;
+use ottla_test_kit::values::bounds;
 
 #[tokio::test]
 async fn timestamps_are_found_exact_to_the_record() {
@@ -65,11 +67,9 @@ async fn timestamps_respect_isolation_log_start_and_append_time() {
 
 /// A batch whose header claims a later time than its two records have.
 fn liar() -> Bytes {
-    let mut liar = batch_of(&[100, 101], 5, false).to_vec();
-    liar[35..43].copy_from_slice(&500i64.to_be_bytes());
-    let crc = crc32c::crc32c(&liar[21..]);
-    liar[17..21].copy_from_slice(&crc.to_be_bytes());
-    liar.into()
+    batch::changed(&batch_of(&[100, 101], 5, false), |bytes| {
+        bytes[35..43].copy_from_slice(&500i64.to_be_bytes());
+    })
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::world::{World, bases, bounds, request, sized};
+use super::world::{World, bases, request, sized};
+use ottla_test_kit::values::bounds;
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_at_the_end_waits_for_a_commit_and_is_woken_by_it() {

@@ -1,26 +1,25 @@
 //! A reader over a store that can fail, a control plane the test sets, and objects on demand.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ottla_control_api::PartitionBounds;
-use ottla_control_api::view::{Change, Extent, ObjectRef, WatchEvent};
+use ottla_control_api::view::{Extent, ObjectRef};
 use ottla_env::Random;
 use ottla_format::object::ObjectHeader;
 use ottla_model::{
-    AppliedIndex, BytePosition, ClusterId, ObjectId, Offset, PartitionId, PartitionIndex,
-    TimestampMs, TopicId,
+    BytePosition, ClusterId, ObjectId, Offset, PartitionId, PartitionIndex, TimestampMs, TopicId,
 };
 use ottla_object_io::faults::FaultStore;
 use ottla_object_io::{Payload, Store as _, keys, memory};
 use ottla_telemetry::Metrics;
+use ottla_test_kit::values::{bounds, object_name, topic};
+use ottla_test_kit::{FakeControl, batch as batches};
 use ottla_wire::batch;
 
 use crate::cache::Cache;
 use crate::read::{FetchPartition, FetchRequest, FetchedPartition, Isolation, Reader};
-use crate::test_control::{FakeControl, object_name, topic};
 use crate::view::{View, ViewTask};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(5);
@@ -29,60 +28,11 @@ pub(super) fn partition(index: i32) -> PartitionId {
     PartitionId { topic: TopicId(1), index: PartitionIndex(index) }
 }
 
-pub(super) fn bounds(log_start: i64, high_watermark: i64) -> PartitionBounds {
-    PartitionBounds {
-        log_start: Offset(log_start),
-        high_watermark: Offset(high_watermark),
-        last_stable: Offset(high_watermark),
-    }
-}
-
-fn varint(out: &mut Vec<u8>, value: i64) {
-    let mut raw = ((value << 1) ^ (value >> 63)) as u64;
-    while raw >= 0x80 {
-        out.push(raw as u8 | 0x80);
-        raw >>= 7;
-    }
-    out.push(raw as u8);
-}
-
 /// A batch with one record per timestamp and values of `value` bytes, as a producer sends it.
 pub(super) fn batch_of(times: &[i64], value: usize, gzip: bool) -> Bytes {
-    let mut body = Vec::new();
-    for (delta, time) in times.iter().enumerate() {
-        let mut record = vec![0];
-        varint(&mut record, time - times[0]);
-        varint(&mut record, delta as i64);
-        varint(&mut record, -1);
-        varint(&mut record, value as i64);
-        record.extend(vec![b'v'; value]);
-        varint(&mut record, 0);
-        varint(&mut body, record.len() as i64);
-        body.extend(record);
-    }
-    if gzip {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&body).unwrap();
-        body = encoder.finish().unwrap();
-    }
-    let count = times.len() as i32;
-    let mut out = vec![0; 8];
-    out.extend((49 + body.len() as i32).to_be_bytes());
-    out.extend((-1i32).to_be_bytes());
-    out.push(2);
-    out.extend([0; 4]);
-    out.extend(u16::from(gzip).to_be_bytes());
-    out.extend((count - 1).to_be_bytes());
-    out.extend(times[0].to_be_bytes());
-    out.extend(times.iter().max().unwrap().to_be_bytes());
-    out.extend((-1i64).to_be_bytes());
-    out.extend((-1i16).to_be_bytes());
-    out.extend((-1i32).to_be_bytes());
-    out.extend(count.to_be_bytes());
-    out.extend(body);
-    let crc = crc32c::crc32c(&out[21..]);
-    out[17..21].copy_from_slice(&crc.to_be_bytes());
-    out.into()
+    let value = vec![b'v'; value];
+    let records: Vec<_> = times.iter().map(|time| (*time, value.as_slice())).collect();
+    if gzip { batches::gzipped(&records) } else { batches::plain(&records) }
 }
 
 /// A plain batch of `records` records whose whole length is `bytes`.
@@ -100,7 +50,7 @@ pub(super) fn sized(records: usize, bytes: usize) -> Bytes {
 
 pub(super) struct World {
     pub(super) store: Arc<FaultStore>,
-    pub(super) control: Arc<FakeControl>,
+    pub(super) control: FakeControl,
     pub(super) view: Arc<View>,
     pub(super) cache: Arc<Cache>,
     pub(super) reader: Arc<Reader>,
@@ -112,24 +62,18 @@ impl World {
     pub(super) async fn new() -> Self {
         let metrics = Metrics::new();
         let store = FaultStore::new(memory(), Random::seeded(1));
-        let control = FakeControl::new();
-        let (view, task) = View::start(&*control);
+        let control = FakeControl::default();
+        let (view, task) = View::start(&control);
         let cache = Cache::new(64 << 20, &metrics);
         let reader = Reader::new(
             Arc::clone(&view),
             Arc::clone(&cache),
             store.clone(),
-            control.clone(),
+            Arc::new(control.clone()),
             CLUSTER,
             metrics,
         );
-        let changes: Vec<Change> = vec![Change::Topic(topic(1, "t", 16))];
-        control
-            .send(WatchEvent::Changes { applied: AppliedIndex(0), changes: changes.into() })
-            .await;
-        while view.bounds(partition(15)).is_none() {
-            tokio::task::yield_now().await;
-        }
+        view.reached(control.add_topic(topic(1, "t", 16))).await.unwrap();
         let next_seq = std::sync::atomic::AtomicU64::new(1);
         Self { store, control, view, cache, reader, next_seq, _task: task }
     }
@@ -197,7 +141,7 @@ impl World {
         bounds: PartitionBounds,
         extents: Vec<Arc<Extent>>,
     ) {
-        let applied = self.control.publish(partition(index), bounds, extents).await;
+        let applied = self.control.publish(partition(index), bounds, extents);
         self.view.reached(applied).await.unwrap();
     }
 
