@@ -152,6 +152,12 @@ fn main() {
     bench.run("1 batch", 20_000, 1, 1, false);
     drop(bench);
 
+    // As deep as an object a second makes a partition within twelve days.
+    let mut bench = Bench::new(1);
+    bench.run("1 batch, from empty to 1,000,000 extents", 1_000_000, 1, 1, false);
+    bench.run("1 batch, 1,000,000 extents deep", 20_000, 1, 1, false);
+    drop(bench);
+
     let mut bench = Bench::new(100_000);
     bench.run("100,000 partitions: warm-up", 125, 1_600, 1, false);
     bench.run("100,000 partitions: 1,600 batches", 300, 1_600, 1, false);

@@ -58,11 +58,10 @@ impl ExtentLog {
     }
 
     /// The chunks from number `from` on, in order; the last may be partly filled, none is empty.
+    /// Begins at the same cost wherever `from` is: an iterator that skips would walk all before it.
     pub fn chunks(&self, from: usize) -> impl Iterator<Item = (usize, &[ExtentEntry])> {
-        let tail = (self.sealed.len(), self.tail.as_slice());
-        let tail = (from <= tail.0 && !tail.1.is_empty()).then_some(tail);
-        let sealed = self.sealed.iter().map(|chunk| chunk.extents.as_slice()).enumerate();
-        sealed.skip(from).chain(tail)
+        let numbered = (from..=self.sealed.len()).filter_map(|at| Some((at, self.chunk(at)?)));
+        numbered.filter(|(_, extents)| !extents.is_empty())
     }
 
     /// The number of the chunk that the next extent goes to.
