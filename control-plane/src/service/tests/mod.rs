@@ -1,0 +1,8 @@
+//! A controller over a real directory.
+
+mod calls;
+mod damage;
+mod data_dir;
+mod restart;
+mod sessions;
+mod world;
