@@ -39,10 +39,10 @@ verify: ## Checks format, lints and dependency rules; writes nothing
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) test --locked -p ottla-tests --test architecture
 
-bench: build ## Measures Ottla against Apache Kafka on this machine
+bench: build ## Measures Ottla beside Apache Kafka on this machine (CASES="throughput start" for some cases)
 	tests/tools/install.sh bench
-	$(CARGO) run --release --locked -p ottla-benches
-	$(CARGO) run --release --locked -p ottla-control-plane --example apply_speed
+	$(CARGO) build --release --locked -p ottla-control-plane --example apply_speed
+	$(CARGO) run --release --locked -p ottla-benches -- $(CASES)
 
 scale: build ## Measures one node with many partitions, connections, a backlog (CASES="a b" for some)
 	$(CARGO) run --release --locked -p ottla-benches --bin ottla-scale -- $(CASES)

@@ -8,42 +8,67 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::{CLIENTS, PARTITIONS, RECORD_BYTES};
+use crate::produce::{PARTITIONS, RECORD_BYTES};
 
+/// Consumers that share the partitions out.
+const CONSUMERS: i32 = 4;
 /// A consumer that gets nothing for so long has failed.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Reads everything, the partitions shared out among all consumers.
-pub fn run(bootstrap: &str, topic: &str, records: u64) -> Result<()> {
-    thread::scope(|scope| {
-        let consumers: Vec<_> =
-            (0..CLIENTS).map(|client| scope.spawn(move || one(bootstrap, topic, client))).collect();
-        let mut read = 0;
-        for consumer in consumers {
-            read += consumer.join().map_err(|_| anyhow!("a consumer panicked"))??;
-        }
-        ensure!(read == records, "{read} of {records} records read");
-        Ok(())
-    })
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    pub topic: &'a str,
+    pub partitions: i32,
+    /// From the beginning to the end, again and again.
+    pub rounds: u64,
+    /// `None`: as many as were there at the beginning of a round.
+    pub records: Option<u64>,
 }
 
-fn one(bootstrap: &str, topic: &str, client: u64) -> Result<u64> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "bench")
-        .set("enable.auto.commit", "false")
-        .create()?;
-    let mut assignment = TopicPartitionList::new();
-    let mut wanted = 0;
-    for partition in (0..PARTITIONS).filter(|p| *p as u64 % CLIENTS == client) {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, IDLE)?;
-        wanted += end as u64;
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+impl<'a> Reading<'a> {
+    /// Everything in a topic with [`PARTITIONS`], once.
+    pub fn of(topic: &'a str) -> Self {
+        Self { topic, partitions: PARTITIONS, rounds: 1, records: None }
     }
-    consumer.assign(&assignment)?;
-    for _ in 0..wanted {
-        let message = consumer.poll(IDLE).context("nothing more comes")??;
-        ensure!(message.payload_len() == RECORD_BYTES, "{} bytes", message.payload_len());
+
+    /// Reads; returns when everything has come.
+    pub fn run(&self, bootstrap: &str) -> Result<()> {
+        thread::scope(|scope| {
+            let consumers: Vec<_> = (0..CONSUMERS)
+                .map(|number| scope.spawn(move || self.one(bootstrap, number)))
+                .collect();
+            for consumer in consumers {
+                consumer.join().map_err(|_| anyhow!("a consumer panicked"))??;
+            }
+            Ok(())
+        })
     }
-    Ok(wanted)
+
+    fn one(&self, bootstrap: &str, number: i32) -> Result<()> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", "bench")
+            .set("enable.auto.commit", "false")
+            // A fetch that waits at the end holds up the next round.
+            .set("fetch.wait.max.ms", "10")
+            .create()?;
+        let mut assignment = TopicPartitionList::new();
+        let mut wanted = 0;
+        for partition in (0..self.partitions).filter(|p| p % CONSUMERS == number) {
+            wanted += match self.records {
+                Some(records) => records / self.partitions as u64,
+                None => consumer.fetch_watermarks(self.topic, partition, IDLE)?.1 as u64,
+            };
+            assignment.add_partition_offset(self.topic, partition, Offset::Beginning)?;
+        }
+        for _ in 0..self.rounds {
+            consumer.assign(&assignment)?;
+            for _ in 0..wanted {
+                let message = consumer.poll(IDLE).context("nothing more comes")??;
+                ensure!(message.payload_len() == RECORD_BYTES, "{} bytes", message.payload_len());
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,104 +1,93 @@
 //! Ottla against Apache Kafka: one after the other on the same machine, with the same client
-//! (librdkafka), the same load and default server settings.
+//! (librdkafka), the same load and default server settings; and beside them the measures that have
+//! no counterpart in Kafka.
 //!
-//! Two cases: four idempotent producers write 1 KiB records with random content to 16 partitions,
-//! acks=all; four consumers read all of them. Each server is warmed up first. Figures are medians of
-//! the runs: MB/s as the clients see them, and MB per second of the server's processor time, which is
-//! the fairer one where clients and server share the cores. `OTTLA_BENCH_RUNS` and
-//! `OTTLA_BENCH_RECORDS` change the size.
+//! `make bench` runs all cases, `make bench CASES="throughput apply"` some; every case starts the
+//! servers that it needs. [`targets`] lists what is measured and what is wanted. Figures are medians
+//! of the runs, in the unit that the table names: MB are millions of bytes; "per CPU second" counts
+//! the processor time of the server, user and system, which is the fairer figure where clients and
+//! server share the cores.
+//!
+//! | Case | Measures |
+//! | --- | --- |
+//! | `throughput` | four idempotent producers, 16 partitions, then consumers: from the cache, and from cold objects |
+//! | `one` | one idempotent producer, one partition |
+//! | `overhead` | what a produced batch waits for besides flush and upload, at half load |
+//! | `latency` | produce to poll at 500 records a second; synchronous produces |
+//! | `apply` | commits through the state machine |
+//! | `memory` | idle, and while all producers and consumers run at once |
+//! | `start` | until ready: empty, and with 10,000 partitions |
+//!
+//! `OTTLA_BENCH_RUNS` and `OTTLA_BENCH_RECORDS` change the size, `OTTLA_BENCH_SIDES=Ottla` leaves
+//! Kafka out.
 //!
 //! What the figures hide: Kafka acknowledges from the page cache, Ottla after its objects and its log
 //! were synced to the disk.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+mod cases;
 mod consume;
+mod latency;
+mod machine;
 mod produce;
 mod report;
+mod side;
+mod targets;
 
 use std::env;
 
-use anyhow::{Context, Result};
-use ottla_tests::kafka::Kafka;
-use ottla_tests::ottla::Ottla;
-use ottla_tests::server::Server;
-use ottla_tests::{Scratch, topic};
+use anyhow::{Context, Result, bail};
 use tokio::time::Instant;
 
-use report::{Figure, Report};
+use report::Report;
+use side::Side;
 
-/// Partitions of the topic.
-pub const PARTITIONS: i32 = 16;
-/// Producers, and consumers, each with a thread of its own.
-pub const CLIENTS: u64 = 4;
-/// Bytes of a record's value.
-pub const RECORD_BYTES: usize = 1024;
+/// Records of a large load.
 const RECORDS: u64 = 800_000;
-const WARM_UP_RECORDS: u64 = 100_000;
+/// Runs of each case.
 const RUNS: u64 = 3;
+
+/// What the cases are told, and where they report to.
+struct Bench {
+    runs: u64,
+    records: u64,
+    sides: Vec<Side>,
+    report: Report,
+}
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let runs = setting("OTTLA_BENCH_RUNS", RUNS)?;
-    let records = setting("OTTLA_BENCH_RECORDS", RECORDS)?;
-    let mut report = Report::default();
-    for run in 1..=runs {
-        for name in ["Kafka", "Ottla"] {
-            println!("run {run} of {runs}: {name}");
-            measure(name, records, &mut report).await.context(name)?;
+    let named: Vec<String> = env::args().skip(1).collect();
+    let only = env::var("OTTLA_BENCH_SIDES").unwrap_or_default();
+    let mut bench = Bench {
+        runs: setting("OTTLA_BENCH_RUNS", RUNS)?,
+        records: setting("OTTLA_BENCH_RECORDS", RECORDS)?,
+        sides: Side::BOTH.into_iter().filter(|s| only.is_empty() || only == s.name()).collect(),
+        report: Report::default(),
+    };
+    let begin = Instant::now();
+    let all = ["throughput", "one", "overhead", "latency", "apply", "memory", "start"];
+    let chosen = if named.is_empty() { all.map(str::to_owned).to_vec() } else { named };
+    for case in &chosen {
+        let bench = &mut bench;
+        match case.as_str() {
+            "throughput" => cases::throughput::run(bench).await,
+            "one" => cases::one::run(bench).await,
+            "overhead" => cases::overhead::run(bench).await,
+            "latency" => cases::latency::run(bench).await,
+            "apply" => cases::apply::run(bench).await,
+            "memory" => cases::memory::run(bench).await,
+            "start" => cases::start::run(bench).await,
+            _ => bail!("there is no case {case}; there are {}", all.join(", ")),
         }
+        .with_context(|| format!("case {case}"))?;
     }
-    println!("\n{}", report.table(records));
+    println!("\n{}\n\n{}", machine::description(), bench.report.table(bench.runs));
+    println!("Measured in {:.0} s.", begin.elapsed().as_secs_f64());
     Ok(())
 }
 
 fn setting(name: &str, default: u64) -> Result<u64> {
     env::var(name).map_or(Ok(default), |text| text.parse().with_context(|| name.to_owned()))
-}
-
-/// Both cases on a fresh server.
-async fn measure(name: &'static str, records: u64, report: &mut Report) -> Result<()> {
-    let scratch = Scratch::new(&format!("bench-{name}"))?;
-    let mut server = match name {
-        "Kafka" => Server::Kafka(Box::new(Kafka::start_new(&scratch).await?)),
-        _ => Server::Ottla(Box::new(Ottla::start_new(&scratch).await?)),
-    };
-    let bootstrap = server.bootstrap();
-    for (topic, records) in [("warm-up", WARM_UP_RECORDS), ("measured", records)] {
-        topic::create(&bootstrap, topic, PARTITIONS).await?;
-        let produced = timed(&mut server, || produce::run(&bootstrap, topic, records))?;
-        let consumed = timed(&mut server, || consume::run(&bootstrap, topic, records))?;
-        if topic == "measured" {
-            let bytes = records * RECORD_BYTES as u64;
-            report.add("produce", name, produced.figure(bytes));
-            report.add("consume", name, consumed.figure(bytes));
-        }
-    }
-    scratch.done();
-    Ok(())
-}
-
-/// Seconds on the clock and of the server's processors.
-struct Timed {
-    seconds: f64,
-    cpu_seconds: f64,
-}
-
-impl Timed {
-    fn figure(&self, bytes: u64) -> Figure {
-        let megabytes = bytes as f64 / 1e6;
-        Figure {
-            per_second: megabytes / self.seconds,
-            per_cpu_second: megabytes / self.cpu_seconds.max(0.01),
-        }
-    }
-}
-
-/// Runs a load on threads of its own; the processes of both sides are not of this runtime.
-fn timed(server: &mut Server, load: impl FnOnce() -> Result<()> + Send) -> Result<Timed> {
-    let cpu = server.process()?.cpu_seconds()?;
-    let begin = Instant::now();
-    tokio::task::block_in_place(load)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    Ok(Timed { seconds, cpu_seconds: server.process()?.cpu_seconds()? - cpu })
 }

@@ -12,14 +12,37 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use tokio::time::Instant;
 
-use crate::{CLIENTS, PARTITIONS, RECORD_BYTES};
+/// Bytes of a record's value.
+pub const RECORD_BYTES: usize = 1024;
+/// Partitions of a topic, unless a case says otherwise.
+pub const PARTITIONS: i32 = 16;
+/// Producers, unless a case says otherwise.
+pub const PRODUCERS: u64 = 4;
 
 /// Random bytes that values are cut from: nothing compresses, and making them costs nothing.
 const POOL_BYTES: usize = 1 << 20;
 /// How long a producer that has no room serves its deliveries before it tries again.
 const ROOM: Duration = Duration::from_millis(5);
 const FLUSH: Duration = Duration::from_secs(120);
+/// A producer that keeps a rate looks at the clock this often, in records.
+const PACE_RECORDS: u64 = 16;
+
+/// What is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    pub topic: &'a str,
+    pub partitions: i32,
+    /// Each with a thread and a connection of its own.
+    pub producers: u64,
+    /// Of all producers together.
+    pub records: u64,
+    /// Of all producers together; `None`: as fast as they can.
+    pub records_per_second: Option<f64>,
+    /// More settings of the client.
+    pub settings: &'a [(&'a str, &'a str)],
+}
 
 #[derive(Clone, Default)]
 struct Delivered {
@@ -38,44 +61,83 @@ impl ProducerContext for Delivered {
     }
 }
 
-/// Writes `records` records with all producers; returns when all are acknowledged.
-pub fn run(bootstrap: &str, topic: &str, records: u64) -> Result<()> {
-    thread::scope(|scope| {
-        let producers: Vec<_> = (0..CLIENTS)
-            .map(|client| scope.spawn(move || one(bootstrap, topic, client, records / CLIENTS)))
-            .collect();
-        for producer in producers {
-            producer.join().map_err(|_| anyhow!("a producer panicked"))??;
-        }
-        Ok(())
-    })
-}
-
-fn one(bootstrap: &str, topic: &str, client: u64, records: u64) -> Result<()> {
-    let delivered = Delivered::default();
-    let producer: BaseProducer<Delivered> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "5")
-        .create_with_context(delivered.clone())?;
-    let random = Random::seeded(client);
-    let pool: Vec<u8> = (0..POOL_BYTES / 8).flat_map(|_| random.u64().to_le_bytes()).collect();
-    for record in 0..records {
-        let from = (record as usize * 4093) % (POOL_BYTES - RECORD_BYTES);
-        let mut message = BaseRecord::<(), [u8]>::to(topic)
-            .partition((record % PARTITIONS as u64) as i32)
-            .payload(&pool[from..from + RECORD_BYTES]);
-        while let Err((error, back)) = producer.send(message) {
-            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-                bail!(error);
-            }
-            producer.poll(ROOM);
-            message = back;
+impl<'a> Load<'a> {
+    /// The usual one: as fast as [`PRODUCERS`] can, to [`PARTITIONS`].
+    pub fn of(topic: &'a str, records: u64) -> Self {
+        Self {
+            topic,
+            partitions: PARTITIONS,
+            producers: PRODUCERS,
+            records,
+            records_per_second: None,
+            settings: &[("linger.ms", "5")],
         }
     }
-    producer.flush(FLUSH)?;
-    let (good, bad) =
-        (delivered.good.load(Ordering::Relaxed), delivered.bad.load(Ordering::Relaxed));
-    ensure!(good == records, "{good} of {records} records delivered, {bad} failed");
-    Ok(())
+
+    /// Bytes of all values.
+    pub fn bytes(&self) -> u64 {
+        self.records * RECORD_BYTES as u64
+    }
+
+    /// Writes everything; returns when all is acknowledged.
+    pub fn run(&self, bootstrap: &str) -> Result<()> {
+        thread::scope(|scope| {
+            let producers: Vec<_> = (0..self.producers)
+                .map(|producer| scope.spawn(move || self.one(bootstrap, producer)))
+                .collect();
+            for producer in producers {
+                producer.join().map_err(|_| anyhow!("a producer panicked"))??;
+            }
+            Ok(())
+        })
+    }
+
+    fn one(&self, bootstrap: &str, number: u64) -> Result<()> {
+        let records = self.records / self.producers;
+        let delivered = Delivered::default();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true");
+        for (name, value) in self.settings {
+            config.set(*name, *value);
+        }
+        let producer: BaseProducer<Delivered> = config.create_with_context(delivered.clone())?;
+        let random = Random::seeded(number);
+        let pool: Vec<u8> = (0..POOL_BYTES / 8).flat_map(|_| random.u64().to_le_bytes()).collect();
+        let begin = Instant::now();
+        for record in 0..records {
+            if record % PACE_RECORDS == 0
+                && let Some(rate) = self.records_per_second
+            {
+                let due = record as f64 * self.producers as f64 / rate;
+                pace(&producer, begin + Duration::from_secs_f64(due));
+            }
+            let from = (record as usize * 4093) % (POOL_BYTES - RECORD_BYTES);
+            let mut message = BaseRecord::<(), [u8]>::to(self.topic)
+                .partition((record % self.partitions as u64) as i32)
+                .payload(&pool[from..from + RECORD_BYTES]);
+            while let Err((error, back)) = producer.send(message) {
+                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                    bail!(error);
+                }
+                producer.poll(ROOM);
+                message = back;
+            }
+        }
+        producer.flush(FLUSH)?;
+        let (good, bad) =
+            (delivered.good.load(Ordering::Relaxed), delivered.bad.load(Ordering::Relaxed));
+        ensure!(good == records, "{good} of {records} records delivered, {bad} failed");
+        Ok(())
+    }
+}
+
+/// Serves deliveries until it is time for the next record.
+pub fn pace<C: ProducerContext>(producer: &BaseProducer<C>, due: Instant) {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        producer.poll(left);
+        if left.is_zero() {
+            return;
+        }
+    }
 }

@@ -83,9 +83,18 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The largest resident memory that it ever had, in bytes.
+    pub fn peak_resident_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &'static str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("no VmRSS value")?.parse()?;
+        let line = status.lines().find(|line| line.starts_with(name)).context(name)?;
+        let kib: u64 = line.split_whitespace().nth(1).context(name)?.parse()?;
         Ok(kib * 1024)
     }
 }

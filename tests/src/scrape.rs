@@ -49,6 +49,42 @@ impl Scrape {
         all.filter(|(has, _)| matches(has)).map(|(_, value)| value).sum()
     }
 
+    /// The value that this share of a histogram's observations since an earlier scrape stayed below;
+    /// those within a bucket count as spread evenly. Not a number when there were none.
+    pub fn quantile_since(
+        &self,
+        earlier: &Self,
+        name: &str,
+        labels: &[(&str, &str)],
+        share: f64,
+    ) -> f64 {
+        let name = format!("{name}_bucket");
+        let mut bounds: Vec<(f64, &str)> = self
+            .series
+            .get(&name)
+            .into_iter()
+            .flatten()
+            .filter_map(|(has, _)| has.get("le"))
+            .filter_map(|le| Some((le.replace("+Inf", "inf").parse().ok()?, le.as_str())))
+            .collect();
+        bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
+        bounds.dedup();
+        let below = |le| {
+            let labels: Vec<_> = labels.iter().copied().chain([("le", le)]).collect();
+            self.since(earlier, &name, &labels)
+        };
+        let wanted = bounds.last().map_or(f64::NAN, |(_, le)| below(le)) * share;
+        let (mut from, mut counted) = (0.0, 0.0);
+        for (bound, le) in bounds {
+            let count = below(le);
+            if count >= wanted && count > counted {
+                return from + (bound - from) * (wanted - counted) / (count - counted);
+            }
+            (from, counted) = (bound, count);
+        }
+        f64::NAN
+    }
+
     /// How much a sum grew since an earlier scrape.
     pub fn since(&self, earlier: &Self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.sum(name, labels) - earlier.sum(name, labels)
@@ -77,5 +113,20 @@ mod tests {
         assert_eq!(scrape.sum("a", &[("op", "put")]), 3.0);
         assert_eq!(scrape.sum("a", &[("op", "put"), ("outcome", "error")]), 0.0);
         assert_eq!(scrape.sum("b", &[]), 0.5);
+    }
+
+    #[test]
+    fn quantiles_lie_between_the_bounds_of_their_bucket() {
+        let scrape = |one, two, all| {
+            let text = format!(
+                "h_bucket{{le=\"1\",s=\"a\"}} {one}\nh_bucket{{le=\"2\",s=\"a\"}} {two}\n\
+                 h_bucket{{le=\"+Inf\",s=\"a\"}} {all}\nh_bucket{{le=\"1\",s=\"b\"}} 99\n"
+            );
+            Scrape::parse(text).unwrap()
+        };
+        let (before, after) = (scrape(5, 5, 5), scrape(5, 25, 25));
+        assert_eq!(after.quantile_since(&before, "h", &[("s", "a")], 0.5), 1.5);
+        assert_eq!(after.quantile_since(&before, "h", &[("s", "a")], 1.0), 2.0);
+        assert!(after.quantile_since(&after, "h", &[("s", "a")], 0.5).is_nan());
     }
 }

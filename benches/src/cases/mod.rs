@@ -1,0 +1,9 @@
+//! The cases, one file each.
+
+pub mod apply;
+pub mod latency;
+pub mod memory;
+pub mod one;
+pub mod overhead;
+pub mod start;
+pub mod throughput;

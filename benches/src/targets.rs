@@ -1,0 +1,90 @@
+//! What is measured, and what is wanted. The one place where targets are written down.
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// What it is.
+    pub name: &'static str,
+    /// Of its figures.
+    pub unit: &'static str,
+    /// What is wanted of Ottla.
+    pub target: Target,
+}
+
+/// What is wanted of a figure.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// At least this many times Kafka's.
+    TimesKafka(f64),
+    /// At least this.
+    AtLeast(f64),
+    /// At most this.
+    AtMost(f64),
+    /// Nothing: it is there for orientation.
+    None,
+}
+
+use Target::{AtLeast, AtMost, TimesKafka};
+
+const fn measure(name: &'static str, unit: &'static str, target: Target) -> Measure {
+    Measure { name, unit, target }
+}
+
+const WALL: &str = "MB/s";
+const CPU: &str = "MB per CPU second";
+
+/// Four idempotent producers, 16 partitions, acks=all.
+pub const PRODUCE: [Measure; 2] = [
+    measure("Produce: 4 idempotent producers, 16 partitions", WALL, Target::None),
+    measure("Produce: 4 idempotent producers, 16 partitions", CPU, TimesKafka(2.0)),
+];
+/// Again and again what fits into Ottla's cache.
+pub const TAIL: [Measure; 2] = [
+    measure("Consume the tail, from the cache", WALL, Target::None),
+    measure("Consume the tail, from the cache", CPU, TimesKafka(1.5)),
+];
+/// After a restart, with the page cache dropped.
+pub const CATCH_UP: [Measure; 2] = [
+    measure("Catch up from objects, caches cold", WALL, Target::None),
+    measure("Catch up from objects, caches cold", CPU, TimesKafka(1.0)),
+];
+/// The same, the page cache as producing left it.
+pub const CATCH_UP_WARM: [Measure; 2] = [
+    measure("Catch up, page cache as producing left it", WALL, Target::None),
+    measure("Catch up, page cache as producing left it", CPU, Target::None),
+];
+/// One idempotent producer, one partition.
+pub const ONE: [Measure; 2] = [
+    measure("Produce: 1 idempotent producer, 1 partition", WALL, TimesKafka(1.0)),
+    measure("Produce: 1 idempotent producer, 1 partition", CPU, TimesKafka(1.0)),
+];
+/// What batches waited for, besides flush and upload.
+pub const OVERHEAD: Measure =
+    measure("Produce p99 without flush wait and upload, half load", "ms", AtMost(10.0));
+/// From the call of produce to the record in a consumer's hands.
+pub const END_TO_END: [Measure; 2] = [
+    measure("Produce to poll at 500 records/s, p50", "ms", Target::None),
+    measure("Produce to poll at 500 records/s, p99", "ms", AtMost(20.0)),
+];
+/// One record, wait for its acknowledgement, the next one.
+pub const SYNCHRONOUS: Measure = measure("1,000 synchronous produces, p50", "ms", AtMost(6.0));
+/// 1,600 batches in one command.
+pub const APPLY_RATE: Measure = measure("Commit apply, one core", "batches/s", AtLeast(500_000.0));
+/// The time of one command.
+pub const APPLY: Measure = measure("1,600 batches over 1,600 partitions", "ms", AtMost(5.0));
+/// The same right after the state was copied for a snapshot.
+pub const APPLY_COPY: Measure =
+    measure("The same while a copy for a snapshot is alive", "ms", AtMost(5.0));
+/// Ten seconds after the start.
+pub const IDLE: Measure = measure("Memory, idle", "MiB", AtMost(60.0));
+/// Largest resident memory. Byte budget 256 MiB and cache 128 MiB by default.
+pub const LOADED: Measure =
+    measure("Memory, full load (budgets + 200 MiB)", "MiB", AtMost(256.0 + 128.0 + 200.0));
+/// Nothing in it.
+pub const START_EMPTY: Measure = measure("Start, empty", "s", AtMost(0.3));
+/// After a clean stop.
+pub const START_STOPPED: Measure =
+    measure("Start, 10,000 partitions, after SIGTERM", "s", AtMost(3.0));
+/// After a crash.
+pub const START_KILLED: Measure =
+    measure("Start, 10,000 partitions, after kill -9", "s", AtMost(3.0));
