@@ -127,7 +127,7 @@ impl Broker {
         let bound = Bound::new(address).map_err(listen_error)?;
         let local_address = bound.local_addr().map_err(listen_error)?;
 
-        let (view, view_task) = View::start(&*parts.control);
+        let (view, view_task) = View::start(&*parts.control, &parts.metrics);
         let request = register_request(&options, &parts.random, local_address);
         let nonce = request.nonce;
         let registration = registration::register(&*parts.control, &parts.random, &request).await?;

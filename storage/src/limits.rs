@@ -162,6 +162,16 @@ pub const RECENT_EXTENTS_PER_PARTITION: usize = 256;
 /// Extents that the view keeps over all partitions: at about 200 bytes each, 26 MB.
 pub const RECENT_EXTENTS_MAX: usize = 131_072;
 
+/// What a recent extent of the view takes with its share of its object's description, for the
+/// metric.
+pub const VIEW_EXTENT_BYTES: usize = 200;
+
+/// What a partition of the view takes without its extents, for the metric.
+pub const VIEW_PARTITION_BYTES: usize = 160;
+
+/// What a topic of the view takes with its names and settings, for the metric.
+pub const VIEW_TOPIC_BYTES: usize = 512;
+
 // ---- The read cache ----------------------------------------------------------------------------
 
 /// Bytes of the read cache unless set otherwise.

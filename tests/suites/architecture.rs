@@ -86,7 +86,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("prometheus", &["ottla-telemetry"]),
     ("tracing-subscriber", &["ottla-telemetry"]),
     ("clap", &["ottla"]),
-    ("tikv-jemallocator", &["ottla"]),
+    ("tikv-jemallocator", &["ottla", "ottla-control-plane"]),
     ("axum", &["ottla"]),
     ("rand", &["ottla-env"]),
     ("rdkafka", &["ottla-tests", "ottla-benches"]),

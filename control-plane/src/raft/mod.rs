@@ -6,7 +6,7 @@
 //! | [`types`] | the type parameters, and the conversions to our own types |
 //! | [`log_store`] | openraft's `RaftLogStorage` over [`crate::raft_log`] |
 //! | [`state_machine`] | its `RaftStateMachine` over [`crate::state`] and [`crate::snapshot`] |
-//! | `command_counters` | a metric |
+//! | `command_counters`, `state_gauges` | metrics |
 //! | [`machine`], [`watchers`] | the state as readers and watchers share it |
 //! | [`network`] | the way to other controllers |
 
@@ -14,6 +14,7 @@ mod command_counters;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+mod state_gauges;
 pub mod state_machine;
 pub mod types;
 pub mod watchers;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::command_counters::CommandCounters;
 use super::machine::Machine;
+use super::state_gauges::StateGauges;
 use super::types::{TypeConfig, applied_record, log_id, membership, raft_applied};
 use crate::limits::APPLY_GROUP;
 use crate::raft_log::RaftLog;
@@ -41,6 +42,7 @@ pub struct StateMachine {
     snapshots: Snapshots,
     metrics: Arc<Metrics>,
     commands: CommandCounters,
+    gauges: StateGauges,
     /// The newest snapshot; shared with the builder, which replaces it.
     newest: Arc<Mutex<Option<SnapshotInfo>>>,
 }
@@ -56,7 +58,8 @@ impl StateMachine {
     ) -> Self {
         let newest = Arc::new(Mutex::new(newest));
         let commands = CommandCounters::new(&metrics);
-        Self { machine, log, snapshots, metrics, commands, newest }
+        let gauges = StateGauges::new(&metrics);
+        Self { machine, log, snapshots, metrics, commands, gauges, newest }
     }
 
     fn current(&self) -> Option<SnapshotInfo> {
@@ -93,6 +96,7 @@ impl StateMachine {
                 inner.record.last = Some(id);
                 answers.push((responder, answer));
             }
+            self.gauges.show(inner.state.size());
             self.machine.publish(&mut inner, changes);
         }
         self.metrics.raft.apply_seconds.time(began.elapsed());

@@ -21,6 +21,7 @@ mod object_store;
 mod process;
 mod produce;
 mod raft;
+mod state;
 mod sweep;
 
 pub use define::MetricInfo;
@@ -31,6 +32,7 @@ pub use memory::MemoryMetrics;
 pub use object_store::ObjectStoreMetrics;
 pub use produce::ProduceMetrics;
 pub use raft::RaftMetrics;
+pub use state::StateMetrics;
 pub use sweep::SweepMetrics;
 
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub object_store: ObjectStoreMetrics,
     /// The Raft log, apply, snapshots and the checkpoint.
     pub raft: RaftMetrics,
+    /// The size of the replicated state.
+    pub state: StateMetrics,
     /// Kafka connections and requests.
     pub kafka: KafkaMetrics,
     /// Bytes held, by owner.
@@ -69,6 +73,7 @@ impl Metrics {
             fetch: FetchMetrics::register(&registry),
             object_store: ObjectStoreMetrics::register(&registry),
             raft: RaftMetrics::register(&registry),
+            state: StateMetrics::register(&registry),
             kafka: KafkaMetrics::register(&registry),
             memory: MemoryMetrics::register(&registry),
             sweep: SweepMetrics::register(&registry),
@@ -94,6 +99,7 @@ impl Metrics {
             FetchMetrics::inventory(),
             ObjectStoreMetrics::inventory(),
             RaftMetrics::inventory(),
+            StateMetrics::inventory(),
             KafkaMetrics::inventory(),
             MemoryMetrics::inventory(),
             SweepMetrics::inventory(),

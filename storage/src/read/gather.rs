@@ -12,6 +12,7 @@ use ottla_format::object::{OBJECT_HEADER_BYTES, ObjectHeader};
 use ottla_model::{ClusterId, ObjectName};
 use ottla_object_io::{ReadCause, Store, StoreError, keys};
 use ottla_telemetry::Metrics;
+use ottla_telemetry::metrics::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::plan::{ObjectBlocks, blocks_of};
@@ -31,6 +32,20 @@ pub(super) struct Gather {
     /// Blocks from the store that fetches may hold while they work.
     held_tail: Semaphore,
     held_catch_up: Semaphore,
+    held_bytes: Gauge,
+}
+
+/// The right of a fetch to hold blocks, until it is dropped.
+pub(super) struct Held<'a> {
+    _permit: SemaphorePermit<'a>,
+    bytes: i64,
+    all: &'a Gauge,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.sub(self.bytes);
+    }
 }
 
 /// A range of an object that is wanted.
@@ -55,11 +70,15 @@ impl Gather {
         cluster: ClusterId,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let held_max = (HELD_TAIL_BLOCKS_MAX + HELD_CATCH_UP_BLOCKS_MAX) * BLOCK_BYTES as usize;
+        metrics.memory.bytes_max.with(["read"]).set_bytes(held_max);
+        let held_bytes = metrics.memory.bytes.with(["read"]);
         Self {
             blocks,
             store,
             cluster,
             metrics,
+            held_bytes,
             known: Mutex::new(Fifo::new()),
             held_tail: Semaphore::new(HELD_TAIL_BLOCKS_MAX),
             held_catch_up: Semaphore::new(HELD_CATCH_UP_BLOCKS_MAX),
@@ -159,7 +178,7 @@ impl Gather {
 
     /// Waits until `blocks` more blocks may be held for fetches. Whoever needs both kinds asks for
     /// catch-up first, so that nobody who waits for it keeps the tail from going on.
-    pub(super) async fn hold(&self, blocks: usize, heat: Heat) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn hold(&self, blocks: usize, heat: Heat) -> Option<Held<'_>> {
         let (held, max) = match heat {
             Heat::Tail => (&self.held_tail, HELD_TAIL_BLOCKS_MAX),
             Heat::CatchUp => (&self.held_catch_up, HELD_CATCH_UP_BLOCKS_MAX),
@@ -167,8 +186,12 @@ impl Gather {
         if blocks == 0 {
             return None;
         }
+        let blocks = blocks.min(max);
         // The semaphores are never closed.
-        held.acquire_many(blocks.min(max) as u32).await.ok()
+        let permit = held.acquire_many(blocks as u32).await.ok()?;
+        let bytes = blocks as i64 * BLOCK_BYTES as i64;
+        self.held_bytes.add(bytes);
+        Some(Held { _permit: permit, bytes, all: &self.held_bytes })
     }
 
     /// Drops a damaged range from the cache, so that the next read asks the store.

@@ -45,6 +45,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ottla_control_api::view::{Extent, TopicInfo};
 use ottla_control_api::{BrokerInfo, ControlPlane, PartitionBounds};
 use ottla_model::{AppliedIndex, BrokerId, Offset, PartitionId, TopicId, TopicName};
+use ottla_telemetry::Metrics;
+use ottla_telemetry::metrics::Gauge;
 use tokio::sync::watch;
 
 use partitions::Partitions;
@@ -56,12 +58,14 @@ pub struct View {
     brokers: RwLock<BTreeMap<BrokerId, BrokerInfo>>,
     partitions: Partitions,
     applied: watch::Sender<Progress>,
+    held: Gauge,
 }
 
 #[derive(Debug, Default)]
 struct Topics {
     by_id: BTreeMap<TopicId, Arc<TopicInfo>>,
     by_name: BTreeMap<TopicName, TopicId>,
+    partitions: usize,
 }
 
 /// How far the view is, and whether it will go on.
@@ -88,13 +92,14 @@ pub struct RecentExtents {
 impl View {
     /// Starts to follow the control plane. The view is empty until its first event; wait with
     /// [`View::reached`]. It follows until the task is stopped.
-    pub fn start(control: &dyn ControlPlane) -> (Arc<Self>, ViewTask) {
+    pub fn start(control: &dyn ControlPlane, metrics: &Metrics) -> (Arc<Self>, ViewTask) {
         let progress = Progress { applied: AppliedIndex(0), open: true };
         let view = Arc::new(Self {
             topics: RwLock::default(),
             brokers: RwLock::default(),
             partitions: Partitions::new(),
             applied: watch::Sender::new(progress),
+            held: metrics.memory.bytes.with(["view"]),
         });
         let task = ViewTask::start(Arc::clone(&view), control.watch());
         (view, task)

@@ -55,6 +55,13 @@ impl Partition {
 #[derive(Debug, Default)]
 pub(super) struct Arrivals(VecDeque<(PartitionId, Offset)>);
 
+impl Arrivals {
+    /// How many recent extents there are at most.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Partitions {
     pub(super) fn new() -> Self {
         let shards = (0..VIEW_SHARDS).map(|_| Mutex::default()).collect();

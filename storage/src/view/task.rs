@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::partitions::Arrivals;
 use super::{Progress, Topics, View};
+use crate::limits::{VIEW_EXTENT_BYTES, VIEW_PARTITION_BYTES, VIEW_TOPIC_BYTES};
 
 /// The task that keeps a [`View`] current. It ends when it is stopped or dropped, or when the
 /// control plane stops.
@@ -67,7 +68,16 @@ impl View {
                 applied
             }
         };
+        self.held.set_bytes(self.memory(arrivals));
         self.advance(applied);
+    }
+
+    /// About how much memory the view takes.
+    fn memory(&self, arrivals: &Arrivals) -> usize {
+        let topics = self.read_topics();
+        topics.by_id.len() * VIEW_TOPIC_BYTES
+            + topics.partitions * VIEW_PARTITION_BYTES
+            + arrivals.len() * VIEW_EXTENT_BYTES
     }
 
     fn advance(&self, applied: AppliedIndex) {
@@ -123,16 +133,23 @@ impl View {
 impl Topics {
     fn insert(&mut self, topic: &Arc<TopicInfo>) {
         self.by_name.insert(topic.name.clone(), topic.id);
-        self.by_id.insert(topic.id, Arc::clone(topic));
+        let before = self.by_id.insert(topic.id, Arc::clone(topic));
+        self.partitions += partition_count(topic);
+        self.partitions -= before.as_deref().map_or(0, partition_count);
     }
 
     fn remove(&mut self, id: TopicId) {
         let Some(topic) = self.by_id.remove(&id) else { return };
+        self.partitions -= partition_count(&topic);
         // The name may already belong to a newer topic.
         if self.by_name.get(&topic.name) == Some(&id) {
             self.by_name.remove(&topic.name);
         }
     }
+}
+
+fn partition_count(topic: &TopicInfo) -> usize {
+    usize::try_from(topic.partitions).unwrap_or(0)
 }
 
 fn partitions_of(topic: &TopicInfo) -> impl Iterator<Item = PartitionId> + use<> {

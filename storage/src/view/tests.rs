@@ -31,7 +31,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let control = FakeControl::default();
-        let (view, task) = View::start(&control);
+        let (view, task) = View::start(&control, &ottla_telemetry::Metrics::new());
         let world = Self { control, view, _task: task };
         world.changes(vec![Change::Topic(topic(1, "t", 4))]).await;
         world

@@ -7,7 +7,12 @@ group! {
     /// Bytes held, by owner.
     pub struct MemoryMetrics {
         /// Bytes held, by owner: produce (records received and not yet durable), cache (object
-        /// data). The resident memory beyond their sum is everything else.
+        /// data), read (blocks that fetches hold while they work; the cache may hold them too),
+        /// state (the controller's), view (the broker's part of it), requests (large
+        /// ones other than Produce), answers (large ones that clients have not taken yet),
+        /// connections (their read-ahead). Of state and view the sizes are
+        /// computed from the number of their entries. The resident memory beyond the sum is
+        /// everything else.
         bytes: GaugeVec<1> = "ottla_memory_bytes", labels ["owner"];
         /// The bound of an owner's bytes.
         bytes_max: GaugeVec<1> = "ottla_memory_max_bytes", labels ["owner"];

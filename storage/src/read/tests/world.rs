@@ -63,7 +63,7 @@ impl World {
         let metrics = Metrics::new();
         let store = FaultStore::new(memory(), Random::seeded(1));
         let control = FakeControl::default();
-        let (view, task) = View::start(&control);
+        let (view, task) = View::start(&control, &metrics);
         let cache = Cache::new(64 << 20, &metrics);
         let reader = Reader::new(
             Arc::clone(&view),
