@@ -41,7 +41,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Loaded, Origin, ShownSetting, Sources};
 pub use reference::reference_markdown;
 pub use settings::{
-    Admin, Cache, Config, Kafka, Log, LogFormat, Node, ObjectStore, Produce, Rpc, settings,
+    Admin, Cache, Config, Kafka, Log, LogFormat, Node, ObjectStore, Produce, Rpc, Sweep, settings,
 };
 pub use units::ByteSize;
 pub use value::{HostPort, Secret};
