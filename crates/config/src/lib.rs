@@ -41,7 +41,8 @@ pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Loaded, Origin, ShownSetting, Sources};
 pub use reference::reference_markdown;
 pub use settings::{
-    Admin, Cache, Config, Kafka, Log, LogFormat, Node, ObjectStore, Produce, Rpc, Sweep, settings,
+    Admin, Cache, Config, Controller, Kafka, Log, LogFormat, Node, ObjectStore, Produce, Rpc,
+    Sweep, settings,
 };
 pub use units::ByteSize;
 pub use value::{HostPort, Secret};

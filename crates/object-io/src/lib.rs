@@ -40,7 +40,9 @@ mod url;
 
 pub use error::{StoreError, StoreErrorKind};
 pub use marker::{ClaimError, claim_bucket};
-pub use open::{OpenError, S3Credentials, S3Options, StoreOptions, memory, open, reliable};
+pub use open::{
+    OpenError, S3Credentials, S3Options, StoreOptions, memory, open, open_bare, reliable,
+};
 pub use payload::Payload;
 pub use store::{ObjectEntry, PutDone, ReadCause, Store};
 pub use url::{StoreUrl, UrlError};

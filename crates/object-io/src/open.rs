@@ -90,20 +90,25 @@ pub enum OpenError {
     },
 }
 
-/// Opens the store at `url`. A directory is made when it does not exist, and cleared of unfinished
-/// writes; that blocks the thread for a moment.
+/// Opens the store at `url`, with verification, retries, time-outs and accounting around it. A
+/// directory is made when it does not exist, and cleared of unfinished writes; that blocks the
+/// thread for a moment.
 pub fn open(
     url: &str,
     options: &StoreOptions,
     random: Random,
     metrics: Arc<Metrics>,
 ) -> Result<Arc<dyn Store>, OpenError> {
-    let store: Arc<dyn Store> = match url.parse()? {
+    Ok(reliable(open_bare(url, options)?, options, random, metrics))
+}
+
+/// Opens the store at `url` as it is, for whoever puts something between it and [`reliable`].
+pub fn open_bare(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(match url.parse()? {
         StoreUrl::Memory => Arc::new(backend::memory()),
         StoreUrl::File(path) => Arc::new(backend::file(&path)?),
         StoreUrl::S3 { bucket, prefix } => Arc::new(backend::s3(&bucket, &prefix, &options.s3)?),
-    };
-    Ok(reliable(store, options, random, metrics))
+    })
 }
 
 /// A fresh store in memory with nothing around it, for tests that put a

@@ -3,7 +3,7 @@
 use crate::cli::{ConfigCommand, Subcommands};
 use crate::exit::Failure;
 use crate::output::print;
-use crate::{pages, server};
+use crate::{pages, run as server};
 
 /// Runs a command to its end.
 pub fn run(command: Subcommands) -> Result<(), Failure> {

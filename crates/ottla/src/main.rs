@@ -1,19 +1,17 @@
 //! `ottla`: the server and the operations command line in one binary.
 //!
-//! The libraries know nothing of each other's construction; [`server`] puts them together, in one
-//! order, and takes them apart in the reverse one. Everything else here is small: settings shown
-//! and checked, tables printed.
+//! The node itself is the library beside it; [`run`] runs one for as long as the process lives.
+//! Everything else here is small: settings shown and checked, tables printed.
 //!
 //! Standard output is for what was asked for, standard error for logs and complaints. A command
 //! that fails says so in one line and with its exit code ([`exit`]).
 
-mod admin;
 mod cli;
 mod commands;
 mod exit;
 mod output;
 mod pages;
-mod server;
+mod run;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,8 @@ pub enum WriteFault {
     FailedAfter,
     /// Only the first half is stored, and the answer says success and what is there.
     Truncated,
+    /// An empty object is stored, and the answer says success and what is there.
+    Empty,
     /// Answered with an error of unknown outcome; stored after this long.
     Late(Duration),
     /// Stored; no answer ever comes.
@@ -67,6 +69,10 @@ impl Latency {
 pub struct FaultRates {
     /// Time of every request.
     pub latency: Latency,
+    /// Any request: 403.
+    pub denied: f64,
+    /// Any request: nothing is done, and no answer ever comes.
+    pub silent: f64,
     /// [`WriteFault::Refused`] and [`ReadFault::Refused`].
     pub refused: f64,
     /// [`WriteFault::FailedBefore`].
@@ -75,6 +81,8 @@ pub struct FaultRates {
     pub write_failed_after: f64,
     /// [`WriteFault::Truncated`].
     pub write_truncated: f64,
+    /// [`WriteFault::Empty`].
+    pub write_empty: f64,
     /// [`WriteFault::Late`], by up to `late_by`.
     pub write_late: f64,
     /// The longest delay of a late write.
@@ -98,6 +106,7 @@ impl FaultRates {
                 (self.write_failed_before, WriteFault::FailedBefore),
                 (self.write_failed_after, WriteFault::FailedAfter),
                 (self.write_truncated, WriteFault::Truncated),
+                (self.write_empty, WriteFault::Empty),
                 (self.write_late, WriteFault::Late(random.jitter(self.late_by))),
                 (self.answer_lost, WriteFault::AnswerLost),
             ],

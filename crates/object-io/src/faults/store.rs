@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use ottla_env::{Random, delay};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::capacity::Capacity;
 use super::{FaultRates, ReadFault, WriteFault};
 use crate::{ObjectEntry, Payload, PutDone, ReadCause, Store, StoreError};
 
@@ -27,9 +29,30 @@ struct State {
     writes: VecDeque<WriteFault>,
     reads: VecDeque<ReadFault>,
     outage: bool,
+    capacity: Option<Capacity>,
     late: JoinSet<()>,
     puts: Vec<String>,
     reads_seen: Vec<(String, Range<u64>)>,
+}
+
+/// What a whole store can be in.
+enum Trouble {
+    Refused,
+    Denied,
+    Silent,
+}
+
+impl State {
+    fn trouble(&mut self, random: &Random) -> Option<Trouble> {
+        let over_capacity = self.capacity.as_mut().is_some_and(|left| !left.take(Instant::now()));
+        if self.outage || over_capacity {
+            Some(Trouble::Refused)
+        } else if random.chance(self.rates.denied) {
+            Some(Trouble::Denied)
+        } else {
+            random.chance(self.rates.silent).then_some(Trouble::Silent)
+        }
+    }
 }
 
 impl FaultStore {
@@ -68,6 +91,11 @@ impl FaultStore {
         self.state().outage = outage;
     }
 
+    /// From now on only so many requests per second are served, the others refused; `None`: all.
+    pub fn set_capacity(&self, per_second: Option<u32>) {
+        self.state().capacity = per_second.map(|rate| Capacity::new(rate, Instant::now()));
+    }
+
     /// Waits until all late writes have arrived.
     pub async fn settle(&self) {
         let mut late = std::mem::take(&mut self.state().late);
@@ -88,16 +116,21 @@ impl FaultStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The latency and, in an outage, the refusal that every request meets.
+    /// What every request meets before anything else: the latency, and trouble of the whole store.
     async fn enter(&self, key: &str) -> Result<(), StoreError> {
-        let (pause, outage) = {
-            let state = self.state();
-            (state.rates.latency.draw(&self.random), state.outage)
+        let (pause, trouble) = {
+            let mut state = self.state();
+            (state.rates.latency.draw(&self.random), state.trouble(&self.random))
         };
         if !pause.is_zero() {
             delay(pause).await;
         }
-        if outage { Err(refused(key)) } else { Ok(()) }
+        match trouble {
+            None => Ok(()),
+            Some(Trouble::Refused) => Err(refused(key)),
+            Some(Trouble::Denied) => Err(denied(key)),
+            Some(Trouble::Silent) => std::future::pending().await,
+        }
     }
 
     fn next_write(&self, key: &str) -> Option<WriteFault> {
@@ -169,9 +202,9 @@ fn denied(key: &str) -> StoreError {
     StoreError::Denied { key: key.to_owned(), reason: "403 (fault)".to_owned() }
 }
 
-/// The first half of a payload.
-fn half(payload: &Payload) -> Payload {
-    let mut left = (payload.length / 2) as usize;
+/// The beginning of a payload.
+fn first_bytes(payload: &Payload, length: u64) -> Payload {
+    let mut left = length as usize;
     let mut chunks = Vec::new();
     for chunk in &payload.chunks {
         let take = chunk.len().min(left);
@@ -201,7 +234,10 @@ impl Store for FaultStore {
                 self.inner.put(key, payload).await?;
                 Err(unknown(key))
             }
-            Some(WriteFault::Truncated) => self.inner.put(key, half(&payload)).await,
+            Some(WriteFault::Truncated) => {
+                self.inner.put(key, first_bytes(&payload, payload.length / 2)).await
+            }
+            Some(WriteFault::Empty) => self.inner.put(key, first_bytes(&payload, 0)).await,
             Some(WriteFault::Late(after)) => {
                 self.arrive_late(key, payload, after);
                 Err(unknown(key))

@@ -1,84 +1,59 @@
 //! A node: its parts started, watched and stopped.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use ottla_broker::{Broker, Parts, StartError};
+use ottla_broker::{Broker, BrokerEnd, Parts, StartError};
 use ottla_control_plane::service::{Controller, ControllerOptions, StartError as ControllerError};
 use ottla_env::{Clock, Random, net};
+use ottla_model::ClusterId;
 use ottla_object_io::Store;
 use ottla_storage::cache::Cache;
 use ottla_storage::sweep::{Sweep, SweepParts};
 use ottla_telemetry::Metrics;
-use tokio::time::timeout;
 
-use super::banner::Banner;
 use super::bucket;
-use super::limits::DRAIN_MAX;
 use super::options::NodeOptions;
-use super::signals::Signals;
+use super::seams::Seams;
 use crate::admin::{Admin, Phase};
-use crate::exit::Failure;
-use crate::output;
 
-/// Runs a node until a signal or a failure ends it.
-pub async fn run(options: NodeOptions) -> Result<(), Failure> {
-    let mut signals = Signals::watch().context("cannot watch for signals")?;
-    let node = tokio::select! {
-        started = Node::start(&options) => started?,
-        // Nothing was promised to anybody yet.
-        name = signals.next() => {
-            tracing::info!("{name} during the start: ending");
-            return Ok(());
-        }
-    };
-    output::print(&node.banner(&options))?;
-    let failed = tokio::select! {
-        name = signals.next() => {
-            tracing::info!("{name}: draining; a second signal ends the process at once");
-            None
-        }
-        end = node.broker.ended() => Some(Failure::new(end)),
-        // Without its log the node can decide nothing more, so there is nothing to drain for.
-        reason = node.controller.failed() => {
-            return Err(Failure::new(format!("the control plane failed: {reason}")));
-        }
-    };
-    let impatient = tokio::spawn(signals.exit_on_next());
-    let stopped = timeout(DRAIN_MAX, node.stop()).await;
-    impatient.abort();
-    match (failed, stopped) {
-        (Some(failure), _) => Err(failure),
-        (None, Ok(())) => Ok(()),
-        (None, Err(_)) => Err(Failure::new(format!("the drain took more than {DRAIN_MAX:?}"))),
-    }
-}
-
-/// The running parts, in the order of their start.
-struct Node {
+/// A running node. To kill one as a crash would, drop the runtime that it runs on.
+pub struct Node {
+    // In the order of their start.
     controller: Controller,
     admin: Admin,
     broker: Broker,
     sweep: Sweep,
+    metrics: Arc<Metrics>,
+}
+
+/// Which part of a node ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// The broker. What it holds can still be decided: stop the node in order.
+    #[error(transparent)]
+    Broker(BrokerEnd),
+    /// The controller. Without its log the node decides nothing more: there is nothing to drain for.
+    #[error("the control plane failed: {0}")]
+    Controller(String),
 }
 
 impl Node {
-    /// Starts the parts. When one does not start, those before it end with the process.
-    async fn start(options: &NodeOptions) -> Result<Self> {
+    /// Starts the parts; returns when clients can connect.
+    ///
+    /// # Errors
+    /// One line for the person who starts it. The parts before the one that did not start end with
+    /// the runtime.
+    pub async fn start(options: &NodeOptions, seams: Seams) -> Result<Self> {
+        let Seams { store: around_store, control: around_control, clock, random } = seams;
         let metrics = Metrics::new();
-        let (clock, random) = (Clock::system(), Random::system());
         // First of all, because it locks the data directory: a second process must hear of the
         // first one, not of the ports that it holds.
         let controller = start_controller(options, &clock, &random, &metrics).await?;
         let admin = open_admin(options, &metrics).await?;
-        let store = ottla_object_io::open(
-            &options.store_url,
-            &options.store,
-            random.clone(),
-            Arc::clone(&metrics),
-        )?;
+        let store = open_store(options, around_store, &random, &metrics)?;
         bucket::claim(&*store, &options.store_url, &controller, &random).await?;
-        let store = store as Arc<dyn Store>;
         let sweep = SweepParts {
             cluster: controller.cluster_id(),
             store: Arc::clone(&store),
@@ -87,37 +62,57 @@ impl Node {
             metrics: Arc::clone(&metrics),
         };
         let parts = Parts {
-            control: controller.api(),
+            control: around_control(controller.api()),
             cluster: controller.cluster_id(),
             write: options.write.for_store(&*store),
             cache: Cache::new(options.cache_bytes, &metrics),
             store,
             clock,
             random,
-            metrics,
+            metrics: Arc::clone(&metrics),
         };
         let broker = Broker::start(options.broker.clone(), parts).await.map_err(not_started)?;
         let sweep = Sweep::start(sweep, options.sweep);
         admin.set_phase(Phase::Ready);
-        Ok(Self { controller, admin, broker, sweep })
+        Ok(Self { controller, admin, broker, sweep, metrics })
     }
 
-    fn banner(&self, options: &NodeOptions) -> String {
-        let (host, port) = &options.broker.advertise;
-        let port = if *port == 0 { self.broker.local_address().port() } else { *port };
-        Banner {
-            kafka: &ottla_config::HostPort { host: host.clone(), port },
-            admin: &self.admin.address(),
-            data_dir: &options.data_dir,
-            object_store: &options.store_url,
-            cluster: self.controller.cluster_id(),
-            node: options.broker.node_id.0,
+    /// Where Kafka clients connect.
+    pub fn kafka_address(&self) -> SocketAddr {
+        self.broker.local_address()
+    }
+
+    /// Where operators look.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Which cluster it belongs to.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.controller.cluster_id()
+    }
+
+    /// Its controller, to look into.
+    pub fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Waits until a part ends by itself.
+    pub async fn ended(&self) -> Ended {
+        tokio::select! {
+            end = self.broker.ended() => Ended::Broker(end),
+            reason = self.controller.failed() => Ended::Controller(reason),
         }
-        .text()
     }
 
-    /// Stops the parts: the broker first, while the controller still commits what it flushes.
-    async fn stop(self) {
+    /// Stops the parts: the broker first, while the controller still commits what it flushes. With
+    /// the store or the control plane away that can take long: callers bound it.
+    pub async fn stop(self) {
         self.admin.set_phase(Phase::Draining);
         self.broker.drain().await;
         self.sweep.stop().await;
@@ -125,6 +120,17 @@ impl Node {
         self.admin.stop().await;
         tracing::info!("stopped");
     }
+}
+
+fn open_store(
+    options: &NodeOptions,
+    around: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    random: &Random,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Store>> {
+    let bare = around(ottla_object_io::open_bare(&options.store_url, &options.store)?);
+    let (random, metrics) = (random.clone(), Arc::clone(metrics));
+    Ok(ottla_object_io::reliable(bare, &options.store, random, metrics))
 }
 
 async fn start_controller(
@@ -137,6 +143,8 @@ async fn start_controller(
     let mut controller = ControllerOptions::new(&options.data_dir, node_id);
     controller.address = options.rpc_listen.to_string();
     controller.condemned_delay = options.condemned_delay;
+    controller.log.segment_bytes = options.controller.log_file_size.0;
+    controller.snapshot_entries = u64::from(options.controller.snapshot_entries);
     Controller::start(controller, clock.clone(), random.clone(), Arc::clone(metrics)).await.map_err(
         |error| match error {
             ControllerError::Directory { .. } => {

@@ -34,6 +34,8 @@ pub struct NodeOptions {
     pub cache_bytes: usize,
     /// The sweep.
     pub sweep: SweepOptions,
+    /// The control plane's files.
+    pub controller: ottla_config::Controller,
     /// How long the control plane keeps an object without a reference.
     pub condemned_delay: Duration,
     /// The broker.
@@ -81,6 +83,7 @@ impl NodeOptions {
                 orphan_age: config.sweep.orphan_age,
                 share_percent: config.sweep.share_percent,
             },
+            controller: config.controller.clone(),
             condemned_delay: config.sweep.condemned_delay,
             broker: broker_options(config)?,
         })

@@ -1,16 +1,17 @@
 //! What is printed once the node is ready: where things are, and what to try next.
 
-use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::Path;
 
+use ottla_config::HostPort;
 use ottla_model::ClusterId;
 
 /// The facts of the banner.
 pub struct Banner<'a> {
     /// Where clients connect.
-    pub kafka: &'a dyn Display,
+    pub kafka: HostPort,
     /// Where operators look.
-    pub admin: &'a dyn Display,
+    pub admin: SocketAddr,
     /// The data directory.
     pub data_dir: &'a Path,
     /// Where records are kept.
