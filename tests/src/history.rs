@@ -1,7 +1,26 @@
-//! What producers did, and whether what is in the log afterwards can be explained by it.
+//! What clients did and saw, and whether what is in the log afterwards can explain it.
 //!
-//! Every batch of every attempt is one [`Attempt`]; a history is kept as JSON lines beside the logs
-//! of the test. The names of anomalies follow those of Jepsen's Kafka workload where it has one.
+//! Every batch of every attempt of a producer is one [`Attempt`], every answer to a reader one
+//! [`reads::Poll`], every assignment and commit of a group's member an entry of
+//! [`groups::GroupHistory`]. A history is kept as JSON lines beside the logs of the test. A checker
+//! looks at one topic at a time. The names of anomalies follow those of Jepsen's Kafka workload
+//! where it has one.
+//!
+//! | Anomaly | Means |
+//! | --- | --- |
+//! | lost-write | acknowledged and not in the log |
+//! | inconsistent-offset | acknowledged at one offset, found at another; or one offset, two values |
+//! | duplicate | stored twice without a reason |
+//! | torn, corrupt | stored in part, or other bytes than were sent |
+//! | phantom | in the log, and nobody sent it to this topic |
+//! | not-stored-but-stored | refused for certain, and in the log |
+//! | gap, send-gap | an offset without a record; a later record of an idempotent producer without an earlier one |
+//! | nonmonotonic-send | stored in another order than sent |
+//! | poll-skip, nonmonotonic-poll | a reader was led past records, or back |
+//! | watermark | a high watermark or log start moved back, or is out of order |
+//! | vanished | read once, not in the log any more |
+//! | unseen | never delivered to a group that read to the end |
+//! | offset-lost, offset-back, offset-invented | a committed offset is gone, moved back, or nobody committed it |
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +29,11 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::payload;
 use crate::topic::Content;
+
+pub mod groups;
+pub mod reads;
 
 /// Kafka's NOT_ENOUGH_REPLICAS: certain that nothing was stored.
 const NOT_STORED: i16 = 19;
@@ -25,6 +48,8 @@ pub enum Kind {
     /// One request in flight, retries until acknowledged; every attempt has values of its own, so
     /// that the log shows which attempts were stored.
     Retrying,
+    /// Retries by itself, with the same values and without sequences: may store a record twice.
+    Resending,
 }
 
 /// How an attempt ended.
@@ -45,11 +70,11 @@ pub struct Attempt {
     pub producer: u32,
     /// Of which kind.
     pub kind: Kind,
-    /// To which partition; one producer writes to one.
+    /// To which partition.
     pub partition: i32,
     /// The number of the batch in its producer, in send order.
     pub batch: u64,
-    /// The values of its records, unique in the whole history.
+    /// The values of its records or their ids ([`payload`]), unique in the whole history.
     pub values: Vec<String>,
     /// How it ended.
     pub outcome: Outcome,
@@ -65,29 +90,40 @@ pub fn write(path: &Path, history: &[Attempt]) -> Result<()> {
     Ok(file.flush()?)
 }
 
+/// Where each id is stored.
+type Places<'a> = BTreeMap<&'a str, Vec<(i32, i64)>>;
+
 /// Everything in the log that the history cannot explain; empty when all is well.
 pub fn anomalies(history: &[Attempt], log: &BTreeMap<i32, Content>) -> Vec<String> {
     let mut found = Vec::new();
-    let mut stored: BTreeMap<&str, (i32, i64)> = BTreeMap::new();
+    let mut stored = Places::new();
     for (&partition, content) in log {
         check_dense(partition, content, &mut found);
         for (offset, _, value) in &content.records {
-            if let Some(first) = stored.insert(value, (partition, *offset)) {
-                found.push(format!("duplicate: {} at {first:?} and {offset}", head(value)));
+            let id = payload::id(value);
+            // Not every test pads its values.
+            if id.len() < value.len() && payload::id_of_whole(value).is_none() {
+                found.push(format!("corrupt: {id} at {partition}@{offset} is not what was sent"));
             }
+            stored.entry(id).or_default().push((partition, *offset));
         }
     }
-    let mut sent: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut sent: BTreeMap<&str, Kind> = BTreeMap::new();
     for attempt in history {
-        sent.extend(attempt.values.iter().map(|value| (value.as_str(), ())));
+        sent.extend(attempt.values.iter().map(|value| (payload::id(value), attempt.kind)));
         check_attempt(attempt, &stored, &mut found);
     }
-    for (value, at) in &stored {
-        if !sent.contains_key(value) {
-            found.push(format!("phantom: {} at {at:?} was never sent", head(value)));
+    for (id, places) in &stored {
+        let kind = sent.get(id);
+        if kind.is_none() {
+            found.push(format!("phantom: {id} at {places:?} was never sent"));
+        }
+        if places.len() > 1 && kind != Some(&Kind::Resending) {
+            found.push(format!("duplicate: {id} at {places:?}"));
         }
     }
     check_order(history, &stored, &mut found);
+    check_sequence(history, &stored, &mut found);
     found
 }
 
@@ -104,32 +140,39 @@ fn check_dense(partition: i32, content: &Content, found: &mut Vec<String>) {
     }
 }
 
-fn check_attempt(attempt: &Attempt, stored: &BTreeMap<&str, (i32, i64)>, found: &mut Vec<String>) {
-    let at: Vec<Option<(i32, i64)>> =
-        attempt.values.iter().map(|value| stored.get(value.as_str()).copied()).collect();
-    let first = at.first().copied().flatten();
-    let name = || head(attempt.values.first().map_or("", String::as_str));
-    let whole = first.is_some_and(|(partition, offset)| {
+fn check_attempt(attempt: &Attempt, stored: &Places<'_>, found: &mut Vec<String>) {
+    let places: Vec<&[(i32, i64)]> = attempt
+        .values
+        .iter()
+        .map(|value| stored.get(payload::id(value)).map_or(&[][..], Vec::as_slice))
+        .collect();
+    let first = places.first().copied().unwrap_or_default();
+    let name = || payload::id(attempt.values.first().map_or("", String::as_str));
+    // The batch lies there in one piece.
+    let is_at = |&(partition, offset): &(i32, i64)| {
         partition == attempt.partition
-            && (offset..).zip(&at).all(|(offset, at)| *at == Some((partition, offset)))
-    });
-    if !whole && at.iter().any(Option::is_some) {
-        found.push(format!("torn: {} is stored as {at:?}", name()));
+            && (offset..).zip(&places).all(|(at, places)| places.contains(&(partition, at)))
+    };
+    let whole = first.iter().any(is_at);
+    if !whole && places.iter().any(|places| !places.is_empty()) {
+        found.push(format!("torn: {} is stored as {places:?}", name()));
     }
     match attempt.outcome {
         Outcome::Acknowledged(_) if !whole => {
             found.push(format!("lost-write: {} was acknowledged", name()));
         }
         Outcome::Acknowledged(offset)
-            if offset >= 0 && first != Some((attempt.partition, offset)) =>
+            if offset >= 0 && !first.contains(&(attempt.partition, offset)) =>
         {
             found.push(format!(
                 "inconsistent-offset: {} acknowledged at {offset}, is at {first:?}",
                 name()
             ));
         }
-        // An idempotent batch has the same values in each attempt: another one may have stored it.
-        Outcome::Refused(NOT_STORED) if first.is_some() && attempt.kind != Kind::Idempotent => {
+        // Another attempt with the same values may have stored it.
+        Outcome::Refused(NOT_STORED)
+            if !first.is_empty() && !matches!(attempt.kind, Kind::Idempotent | Kind::Resending) =>
+        {
             found.push(format!("not-stored-but-stored: {} is at {first:?}", name()));
         }
         _ => {}
@@ -137,18 +180,22 @@ fn check_attempt(attempt: &Attempt, stored: &BTreeMap<&str, (i32, i64)>, found: 
 }
 
 /// Batches of a producer that keeps order are in the log in the order in which they were sent.
-fn check_order(history: &[Attempt], stored: &BTreeMap<&str, (i32, i64)>, found: &mut Vec<String>) {
-    let mut acknowledged: BTreeMap<u32, BTreeMap<u64, i64>> = BTreeMap::new();
+fn check_order(history: &[Attempt], stored: &Places<'_>, found: &mut Vec<String>) {
+    let mut acknowledged: BTreeMap<(u32, i32), BTreeMap<u64, i64>> = BTreeMap::new();
     for attempt in history {
-        let kept = attempt.kind != Kind::Once;
+        let kept = matches!(attempt.kind, Kind::Idempotent | Kind::Retrying);
         if let (true, Outcome::Acknowledged(_)) = (kept, attempt.outcome)
-            && let Some((_, offset)) =
-                attempt.values.first().and_then(|value| stored.get(value.as_str()))
+            && let Some((_, offset)) = attempt
+                .values
+                .first()
+                .and_then(|value| stored.get(payload::id(value)))
+                .and_then(|places| places.first())
         {
-            acknowledged.entry(attempt.producer).or_default().insert(attempt.batch, *offset);
+            let producer = (attempt.producer, attempt.partition);
+            acknowledged.entry(producer).or_default().insert(attempt.batch, *offset);
         }
     }
-    for (producer, batches) in acknowledged {
+    for ((producer, _), batches) in acknowledged {
         for ((before, at), (after, next)) in batches.iter().zip(batches.iter().skip(1)) {
             if at >= next {
                 found.push(format!(
@@ -159,9 +206,28 @@ fn check_order(history: &[Attempt], stored: &BTreeMap<&str, (i32, i64)>, found: 
     }
 }
 
-/// The beginning of a value: enough to find it.
-fn head(value: &str) -> &str {
-    value.split(' ').next().unwrap_or_default()
+/// What is stored of an idempotent producer in a partition begins with its first batch there and
+/// leaves none out.
+fn check_sequence(history: &[Attempt], stored: &Places<'_>, found: &mut Vec<String>) {
+    let mut batches: BTreeMap<(u32, i32), BTreeMap<u64, bool>> = BTreeMap::new();
+    for attempt in history.iter().filter(|attempt| attempt.kind == Kind::Idempotent) {
+        let is_stored =
+            attempt.values.first().is_some_and(|value| stored.contains_key(payload::id(value)));
+        let producer = (attempt.producer, attempt.partition);
+        batches.entry(producer).or_default().insert(attempt.batch, is_stored);
+    }
+    for ((producer, partition), batches) in batches {
+        let missing = batches.iter().find(|(_, stored)| !**stored).map(|(batch, _)| *batch);
+        let last = batches.iter().rev().find(|(_, stored)| **stored).map(|(batch, _)| *batch);
+        if let (Some(missing), Some(last)) = (missing, last)
+            && missing < last
+        {
+            found.push(format!(
+                "send-gap: producer {producer}, partition {partition}: batch {missing} is not \
+                 stored, {last} is"
+            ));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -187,7 +253,7 @@ mod tests {
         assert_eq!(names, expected, "{found:#?}");
     }
 
-    use Kind::{Idempotent, Once, Retrying};
+    use Kind::{Idempotent, Once, Resending, Retrying};
     use Outcome::{Acknowledged, Refused, Unknown};
 
     #[test]
@@ -196,11 +262,11 @@ mod tests {
             attempt(Idempotent, 0, "a", Unknown),
             attempt(Idempotent, 0, "a", Acknowledged(0)),
             attempt(Idempotent, 1, "b", Acknowledged(-1)),
-            attempt(Once, 2, "never stored", Unknown),
+            attempt(Once, 2, "never-stored", Unknown),
             attempt(Retrying, 3, "c", Unknown),
-            attempt(Retrying, 3, "c again", Acknowledged(3)),
+            attempt(Retrying, 3, "c-again", Acknowledged(3)),
         ];
-        check(&history, &log(&["a", "b", "c", "c again"]), &[]);
+        check(&history, &log(&["a", "b", "c", "c-again"]), &[]);
     }
 
     #[test]
@@ -252,5 +318,29 @@ mod tests {
         let mut log = log(&["a"]);
         log.get_mut(&0).unwrap().end = 2;
         check(&[attempt(Once, 0, "a", Unknown)], &log, &["gap"]);
+    }
+
+    #[test]
+    fn only_a_producer_that_resends_may_store_twice() {
+        let history = [attempt(Resending, 0, "a", Acknowledged(1))];
+        check(&history, &log(&["a", "a"]), &[]);
+        let history = [attempt(Resending, 0, "a", Acknowledged(2)), attempt(Once, 0, "b", Unknown)];
+        check(&history, &log(&["a", "a", "b"]), &["inconsistent-offset"]);
+    }
+
+    #[test]
+    fn a_later_batch_without_an_earlier_one_is_a_gap_in_sending() {
+        let history =
+            [attempt(Idempotent, 0, "a", Unknown), attempt(Idempotent, 1, "b", Acknowledged(0))];
+        check(&history, &log(&["b"]), &["send-gap"]);
+    }
+
+    #[test]
+    fn a_value_with_other_bytes_than_its_id_says_is_corrupt() {
+        let mut value = payload::value("a", 10);
+        let history = [attempt(Once, 0, "a", Acknowledged(0))];
+        check(&history, &log(&[&value]), &[]);
+        value.pop();
+        check(&history, &log(&[&value]), &["corrupt"]);
     }
 }

@@ -17,13 +17,16 @@ pub mod process;
 pub mod scrape;
 pub mod scratch;
 
+pub mod fault_proxy;
 pub mod kafka;
 pub mod ottla;
 pub mod server;
 pub mod versitygw;
 
+pub mod codecs;
 pub mod driver;
 pub mod kcat;
+pub mod payload;
 pub mod raw;
 pub mod records;
 pub mod topic;
@@ -31,6 +34,7 @@ pub mod topic;
 pub mod history;
 pub mod load;
 pub mod paced;
+pub mod torture;
 
 pub use scratch::Scratch;
 

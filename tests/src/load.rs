@@ -13,15 +13,14 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
 use crate::history::{Attempt, Kind, Outcome};
-use crate::raw::{RawClient, version};
+use crate::payload;
+use crate::raw::{ANSWER_WITHIN, RawClient, version};
 use crate::topic::{self, Sequenced};
 
 /// Pause before a server that does not answer is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// A server that cannot be reached for so long is gone for good.
-const UNREACHABLE: Duration = Duration::from_secs(20);
 /// After [`Load::stop`], producers that retry have this long to be acknowledged.
-const FINISH_WITHIN: Duration = Duration::from_secs(30);
+pub const FINISH_WITHIN: Duration = Duration::from_secs(30);
 /// Kafka's DUPLICATE_SEQUENCE_NUMBER: stored before.
 const STORED_BEFORE: i16 = 46;
 /// INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID: a resend cannot help.
@@ -30,21 +29,56 @@ const FATAL: [i16; 2] = [47, 59];
 const ATTEMPTS_MAX: u32 = 300;
 /// Records of a batch, at most.
 const RECORDS_MAX: u64 = 12;
-/// Bytes that pad a value, at most.
-const PADDING_MAX: u64 = 600;
 /// The timestamp of every record.
 const TIMESTAMP: i64 = 1_700_000_000_000;
+
+/// How producers behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Pause between two batches of a producer.
+    pub pace: Duration,
+    /// Bytes that pad a value, at most.
+    pub padding_max: u64,
+    /// A server that cannot be reached, or does not answer, for so long is gone for good.
+    pub patience: Duration,
+    /// After [`Load::stop`], producers that retry have this long to be acknowledged.
+    pub finish_within: Duration,
+}
+
+impl Default for Manner {
+    /// As fast as answers come.
+    fn default() -> Self {
+        Self {
+            pace: Duration::ZERO,
+            padding_max: 600,
+            patience: ANSWER_WITHIN,
+            finish_within: FINISH_WITHIN,
+        }
+    }
+}
 
 /// Running producers.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<Result<Vec<Attempt>>>>,
+    manner: Manner,
 }
 
 impl Load {
     /// One producer per kind in the list; producer n writes to partition n of the topic.
     pub fn start(bootstrap: &str, topic: &str, kinds: &[Kind], seed: u64) -> Self {
+        Self::start_with(bootstrap, topic, kinds, seed, Manner::default())
+    }
+
+    /// The same with producers that behave as told.
+    pub fn start_with(
+        bootstrap: &str,
+        topic: &str,
+        kinds: &[Kind],
+        seed: u64,
+        manner: Manner,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tasks = kinds
             .iter()
@@ -55,6 +89,7 @@ impl Load {
                     topic: topic.to_owned(),
                     number: number as u32,
                     kind,
+                    manner,
                     random: Random::seeded(seed.wrapping_add(number as u64)),
                     stop: stop.clone(),
                     identity: None,
@@ -66,7 +101,7 @@ impl Load {
                 tokio::spawn(producer.run())
             })
             .collect();
-        Self { stop, tasks }
+        Self { stop, tasks, manner }
     }
 
     /// Lets the producers finish; answers everything they tried.
@@ -74,7 +109,8 @@ impl Load {
         self.stop.store(true, Ordering::SeqCst);
         let mut history = Vec::new();
         for task in self.tasks {
-            let attempts = timeout(FINISH_WITHIN, task).await.context("a producer hangs")??;
+            let attempts =
+                timeout(self.manner.finish_within, task).await.context("a producer hangs")??;
             history.extend(attempts?);
         }
         Ok(history)
@@ -95,6 +131,7 @@ struct Producer {
     topic: String,
     number: u32,
     kind: Kind,
+    manner: Manner,
     random: Random,
     stop: Arc<AtomicBool>,
     identity: Option<(i64, i16)>,
@@ -122,8 +159,8 @@ impl Producer {
         let begin = Instant::now();
         loop {
             match RawClient::connect(&self.bootstrap).await {
-                Ok(client) => return Ok(client),
-                Err(error) if begin.elapsed() > UNREACHABLE => return Err(error),
+                Ok(client) => return Ok(client.with_patience(self.manner.patience)),
+                Err(error) if begin.elapsed() > self.manner.patience => return Err(error),
                 Err(_) => delay(RETRY_PAUSE).await,
             }
         }
@@ -146,6 +183,9 @@ impl Producer {
             // then what is left goes out again, in order.
             refused &= in_flight > 0;
             if !refused {
+                if self.manner.pace > Duration::ZERO && !self.stop.load(Ordering::SeqCst) {
+                    delay(self.random.jitter(self.manner.pace)).await;
+                }
                 self.fill();
                 while in_flight < self.window.len() {
                     let request = self.request(in_flight)?;
@@ -222,8 +262,8 @@ impl Producer {
     fn values(&self, batch: u64, attempt: u32, count: u64) -> Vec<String> {
         (0..count)
             .map(|index| {
-                let padding = "x".repeat(self.random.below(PADDING_MAX) as usize);
-                format!("{}/{batch}/{attempt}/{index} {padding}", self.number)
+                let id = format!("{}/{}/{batch}/{attempt}/{index}", self.topic, self.number);
+                payload::value(&id, self.random.below(self.manner.padding_max) as usize)
             })
             .collect()
     }
@@ -246,7 +286,7 @@ impl Producer {
             kind: self.kind,
             partition: self.number as i32,
             batch: pending.number,
-            values: pending.values.clone(),
+            values: pending.values.iter().map(|value| payload::id(value).to_owned()).collect(),
             outcome,
         });
     }

@@ -1,13 +1,13 @@
 //! The binary under test.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ottla_env::delay;
 use tokio::process::Command;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::process::Process;
 use crate::scrape::Scrape;
@@ -19,6 +19,8 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 const READY_POLL: Duration = Duration::from_millis(5);
 /// A clean stop that takes longer than this has failed.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// A command that takes longer than this has failed.
+const RUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// One `ottla server` with its data folder and ports, running or not.
 #[derive(Debug)]
@@ -67,14 +69,14 @@ impl Ottla {
         self
     }
 
-    fn command(&self) -> Result<Command> {
+    fn command_of(&self, name: &str) -> Result<Command> {
         let binary = match std::env::var_os("OTTLA_BIN") {
             Some(path) => PathBuf::from(path),
             None => root().join("target/release/ottla"),
         };
         ensure!(binary.exists(), "{} is missing: run make build", binary.display());
         let mut command = Command::new(binary);
-        command.arg("server").arg("--data-dir").arg(&self.data);
+        command.arg(name).arg("--data-dir").arg(&self.data);
         for (flag, port) in [
             ("--kafka-listen", self.kafka),
             ("--rpc-listen", self.rpc),
@@ -89,11 +91,20 @@ impl Ottla {
 
     /// Starts the process and waits until `/readyz` says yes; answers how long that took.
     pub async fn start(&mut self) -> Result<Duration> {
+        self.start_within(READY_WITHIN).await
+    }
+
+    /// The same for a start that may take longer. One that ended by itself is not running
+    /// afterwards and can be started again.
+    pub async fn start_within(&mut self, within: Duration) -> Result<Duration> {
         let begin = Instant::now();
         self.spawn()?;
         while !self.is_ready().await {
-            self.process()?.check_running()?;
-            ensure!(begin.elapsed() < READY_WITHIN, "not ready after {READY_WITHIN:?}");
+            if let Err(ended) = self.process()?.check_running() {
+                self.process = None;
+                return Err(ended);
+            }
+            ensure!(begin.elapsed() < within, "not ready after {within:?}");
             delay(READY_POLL).await;
         }
         Ok(begin.elapsed())
@@ -110,9 +121,10 @@ impl Ottla {
         Ok((status, output))
     }
 
-    fn spawn(&mut self) -> Result<()> {
+    /// Starts the process and waits for nothing.
+    pub fn spawn(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "it runs already");
-        self.process = Some(Process::start("ottla", self.command()?, &self.log)?);
+        self.process = Some(Process::start("ottla", self.command_of("server")?, &self.log)?);
         Ok(())
     }
 
@@ -136,6 +148,31 @@ impl Ottla {
         self.process = None;
         ensure!(status.success(), "SIGTERM ended it with {status}");
         Ok(begin.elapsed())
+    }
+
+    /// SIGTERM, and waits so long for its end; answers how it ended.
+    pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+        let process = self.process()?;
+        process.signal("TERM").await?;
+        let status = process.wait(within).await?;
+        self.process = None;
+        Ok(status)
+    }
+
+    /// Runs another command of the binary with the settings of this server, which must not be
+    /// running; answers exit status, standard output and standard error.
+    pub async fn run(&self, command: &str) -> Result<(ExitStatus, String, String)> {
+        ensure!(self.process.is_none(), "it runs");
+        let mut command = self.command_of(command)?;
+        command.kill_on_drop(true).stdin(Stdio::null());
+        let output = timeout(RUN_WITHIN, command.output()).await.context("it hangs")??;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((output.status, text(&output.stdout), text(&output.stderr)))
+    }
+
+    /// Whether a process was started and its end not yet seen.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// The running process.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// No answer takes longer than this.
+/// No answer takes longer than this, unless a test says otherwise.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Versions that tests speak where a test is not about versions.
@@ -52,6 +52,7 @@ pub struct RawClient {
     frames: Frames,
     /// Correlation id, API key and version of the requests not answered yet.
     waiting: VecDeque<(i32, i16, i16)>,
+    patience: Duration,
 }
 
 impl RawClient {
@@ -59,7 +60,13 @@ impl RawClient {
     pub async fn connect(bootstrap: &str) -> Result<Self> {
         let stream = TcpStream::connect(bootstrap).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, frames: Frames::default(), waiting: VecDeque::new() })
+        let frames = Frames::default();
+        Ok(Self { stream, frames, waiting: VecDeque::new(), patience: ANSWER_WITHIN })
+    }
+
+    /// Waits for so long for each answer.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Writes a request; does not wait for its answer.
@@ -104,7 +111,7 @@ impl RawClient {
 
     /// The next frame, without its length.
     pub async fn receive_frame(&mut self) -> Result<Bytes> {
-        timeout(ANSWER_WITHIN, async {
+        timeout(self.patience, async {
             let length = self.stream.read_u32().await.context("read an answer's length")?;
             let mut frame = BytesMut::zeroed(length as usize);
             self.stream.read_exact(&mut frame).await.context("read an answer")?;

@@ -75,7 +75,8 @@ impl TestRecord {
     }
 }
 
-fn text(mut state: u64, length: u64) -> String {
+/// Letters that follow from a seed.
+pub(crate) fn text(mut state: u64, length: u64) -> String {
     (0..length)
         .map(|_| {
             state = state

@@ -14,6 +14,7 @@ const SHOWN_LINES: usize = 60;
 pub struct Scratch {
     path: PathBuf,
     keep: bool,
+    shown: bool,
 }
 
 impl Scratch {
@@ -24,7 +25,7 @@ impl Scratch {
             fs::remove_dir_all(&path)?;
         }
         fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
-        Ok(Self { path, keep: true })
+        Ok(Self { path, keep: true, shown: true })
     }
 
     /// Where it is.
@@ -36,6 +37,11 @@ impl Scratch {
     pub fn done(mut self) {
         self.keep = false;
     }
+
+    /// The folder stays, and nobody needs to be shown its logs.
+    pub fn leave(mut self) {
+        self.shown = false;
+    }
 }
 
 impl Drop for Scratch {
@@ -43,6 +49,9 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.keep {
             let _ = fs::remove_dir_all(&self.path);
+            return;
+        }
+        if !self.shown {
             return;
         }
         eprintln!("\nfiles of the failed test: {}", self.path.display());

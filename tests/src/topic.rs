@@ -12,9 +12,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::records::{
-    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
 
+use crate::codecs;
 use crate::raw::{RawClient, topic_name, version};
 
 /// Bytes asked for by one fetch.
@@ -198,7 +199,7 @@ pub async fn read(bootstrap: &str, topic: &str, partition: i32) -> Result<Conten
         let mut bytes = whole_batches(part.records.clone().unwrap_or_default());
         ensure!(!bytes.is_empty(), "fetch {topic}-{partition}@{offset}: nothing below the log end");
         content.bytes.extend_from_slice(&bytes);
-        for set in RecordBatchDecoder::decode_all(&mut bytes)? {
+        for set in codecs::decode_all(&mut bytes)? {
             for record in set.records {
                 let value = record.value.unwrap_or_default();
                 let value = String::from_utf8_lossy(&value).into_owned();
@@ -211,7 +212,7 @@ pub async fn read(bootstrap: &str, topic: &str, partition: i32) -> Result<Conten
 }
 
 /// Drops a batch that was cut at the end of an answer, as Kafka may do.
-fn whole_batches(bytes: Bytes) -> Bytes {
+pub(crate) fn whole_batches(bytes: Bytes) -> Bytes {
     /// Base offset and length, which the length does not count.
     const PREFIX: usize = 12;
     let mut whole = 0;

@@ -1,6 +1,7 @@
 //! An S3 server over a folder: versitygw.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,9 +47,26 @@ impl Versitygw {
 
     /// `kill -9`, and starts it again on the same port.
     pub async fn restart(&mut self) -> Result<()> {
-        self.process.kill().await?;
+        if self.process.id().is_ok() {
+            self.process.kill().await?;
+        }
         self.process = start(&self.folder, &self.log, self.port).await?;
         Ok(())
+    }
+
+    /// `kill -9`; [`Versitygw::restart`] brings it back.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.kill().await
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Its address as S3 clients are given it.
