@@ -92,7 +92,8 @@ impl Connections {
             Err(error) => {
                 if error.is_panic() {
                     self.context.metrics.kafka.connections_closed.with(["defect"]).inc();
-                    tracing::error!(%error, "a connection's task panicked; others go on");
+                    // The panic has told of itself, with its place, by the process's hook.
+                    tracing::debug!(%error, "a connection's task panicked; others go on");
                 }
                 error.id()
             }

@@ -7,7 +7,7 @@ use ottla_model::ClusterId;
 use ottla_storage::cache::Cache;
 use ottla_storage::write::WriteOptions;
 use ottla_telemetry::Metrics;
-use ottla_test_kit::FakeControl;
+use ottla_test_kit::{FakeControl, Fault};
 use tokio::time::timeout;
 
 use super::*;
@@ -57,7 +57,7 @@ async fn a_broker_whose_writer_died_ends() {
     let world = World::start().await;
     let mut client = world.client().await;
     create(&mut client, "t").await;
-    world.control.break_commits();
+    world.control.fail_next(&[Fault::Panic]);
     client.send(9, &produce("t", -1, &[(0, batch(&["v"]))])).await;
     let end = timeout(Duration::from_secs(5), world.broker.ended()).await.unwrap();
     assert_eq!(end, BrokerEnd::Writer);

@@ -3,6 +3,7 @@
 mod edges;
 mod life;
 mod order;
+mod panics;
 mod records;
 mod topics;
 mod versions;

@@ -24,6 +24,8 @@ pub enum Fault {
     AnswerLost,
     /// It has no effect, and the caller does not know.
     CallLost,
+    /// It panics, in the task that makes it.
+    Panic,
 }
 
 /// A control plane that applies what it is asked at once. Clones share the state.
@@ -38,7 +40,6 @@ pub struct FakeControl {
 struct Script {
     away: bool,
     faults: VecDeque<Fault>,
-    commits_panic: bool,
     next_renewal_hangs: bool,
     /// Answers to commits wait for the end of these, while they are held back.
     held: Option<Vec<tokio::sync::oneshot::Sender<()>>>,
@@ -96,7 +97,8 @@ impl FakeControl {
         self.script().away = away;
     }
 
-    /// The faults of the next calls that change something, in order. (Commits have their own.)
+    /// The faults of the next calls that change something, in order. Registrations and sessions
+    /// are spared: a broker makes those by itself, at any time.
     pub fn fail_next(&self, faults: &[Fault]) {
         self.script().faults.extend(faults);
     }
@@ -109,11 +111,6 @@ impl FakeControl {
     /// Answers the commits that were held back, and those to come.
     pub fn let_commits_go(&self) {
         self.script().held = None;
-    }
-
-    /// Commits panic in the task that makes them.
-    pub fn break_commits(&self) {
-        self.script().commits_panic = true;
     }
 
     /// The next renewal of the session is never answered.
@@ -194,6 +191,7 @@ impl FakeControl {
             None => Ok(effect(&mut self.state())),
             Some(Fault::Unavailable) => Err(CallError::Unavailable("fault".to_owned())),
             Some(Fault::CallLost) => Err(CallError::OutcomeUnknown("fault".to_owned())),
+            Some(Fault::Panic) => panic!("as the test wants it"),
             Some(Fault::AnswerLost) => {
                 effect(&mut self.state());
                 Err(CallError::OutcomeUnknown("fault".to_owned()))

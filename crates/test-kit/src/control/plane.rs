@@ -30,7 +30,8 @@ impl ControlPlane for FakeControl {
         &self,
         request: RegisterBroker,
     ) -> Result<Registration, OpError<RegisterRefusal>> {
-        self.change(|state| register(state, request))?.map_err(OpError::Refused)
+        self.present()?;
+        register(&mut self.state(), request).map_err(OpError::Refused)
     }
 
     async fn renew_session(&self, author: BrokerAuthor) -> Result<(), OpError<Fenced>> {
@@ -38,42 +39,40 @@ impl ControlPlane for FakeControl {
         if hangs {
             std::future::pending::<()>().await;
         }
-        self.change(|state| living(state, author))?.map_err(OpError::Refused)
+        self.present()?;
+        living(&self.state(), author).map_err(OpError::Refused)
     }
 
     async fn drain_broker(&self, _: BrokerAuthor) -> Result<(), CallError> {
-        self.change(|_| ())
+        self.present()
     }
 
     async fn leave(&self, _: BrokerAuthor) -> Result<(), CallError> {
-        self.change(State::fence)
+        self.present()?;
+        self.state().fence();
+        Ok(())
     }
 
     fn commit_objects(&self, request: CommitObjects) -> Answering<Vec<ObjectOutcome>> {
-        let panics = self.script().commits_panic;
-        assert!(!panics, "commits are broken");
-        if let Err(away) = self.present() {
-            return Box::pin(async { Err(away) });
-        }
         let wait = self.script().held.as_mut().map(|held| {
             let (sender, receiver) = tokio::sync::oneshot::channel();
             held.push(sender);
             receiver
         });
-        let mut state = self.state();
         let CommitObjects { author, objects, .. } = request;
-        let outcomes = objects.iter().map(|object| state.commit(author, object)).collect();
+        let outcomes = self
+            .change(|state| objects.iter().map(|object| state.commit(author, object)).collect());
         Box::pin(async move {
             if let Some(wait) = wait {
                 // An error is the end of the wait: nobody sends.
                 let _ = wait.await;
             }
-            Ok(outcomes)
+            outcomes
         })
     }
 
     fn abandon_object(&self, _: AbandonObject) -> Answering<ObjectOutcome> {
-        let answer = self.present().map(|()| ObjectOutcome::Abandoned);
+        let answer = self.change(|_| ObjectOutcome::Abandoned);
         Box::pin(async { answer })
     }
 
