@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARY := target/release/ottla
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit sim e2e tools fix verify bench scale
+.PHONY: help run build test unit sim e2e tools fix verify deny bench scale
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,10 +34,14 @@ fix: ## Formats and applies the fixes that the lints offer
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	$(CARGO) fmt --all
 
-verify: ## Checks format, lints and dependency rules; writes nothing
+verify: ## Checks format, lints, links of the docs and dependency rules; writes nothing
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	$(CARGO) test --locked -p ottla-tests --test architecture
+
+deny: ## Checks all dependencies with cargo-deny (cargo install cargo-deny --locked)
+	$(CARGO) deny --locked check
 
 bench: build ## Measures Ottla beside Apache Kafka on this machine (CASES="throughput start" for some cases)
 	tests/tools/install.sh bench

@@ -19,8 +19,8 @@
 //!
 //! # Order
 //!
-//! A group is one task ([`task`]) that takes its requests one by one; its writes leave one by one in
-//! the order they were decided on ([`writes`]). A connection hands in its next request only when
+//! A group is one task (`task`) that takes its requests one by one; its writes leave one by one in
+//! the order they were decided on (`writes`). A connection hands in its next request only when
 //! the former was answered, so pipelined commits stay in order and a LeaveGroup follows its commits.
 //!
 //! # Retry, crash, fencing

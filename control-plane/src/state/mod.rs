@@ -14,11 +14,11 @@
 //!
 //! | Table | Holds |
 //! | --- | --- |
-//! | [`Books`](books::Books) | counters, state digest, dirty keys: what every change is entered in |
-//! | [`Topics`](topics::Topics) | topics, their partitions with extents and producers |
-//! | [`Objects`](objects::Objects) | committed objects with reference counts |
-//! | [`Brokers`](brokers::Brokers) | broker ids with their newest run and its kept outcomes |
-//! | [`Groups`](groups::Groups) | committed offsets and metadata of groups |
+//! | [`Books`] | counters, state digest, dirty keys: what every change is entered in |
+//! | [`Topics`] | topics, their partitions with extents and producers |
+//! | [`Objects`] | committed objects with reference counts |
+//! | [`Brokers`] | broker ids with their newest run and its kept outcomes |
+//! | [`Groups`] | committed offsets and metadata of groups |
 //!
 //! # Copies
 //!

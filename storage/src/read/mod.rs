@@ -2,14 +2,14 @@
 //!
 //! # The life of a fetch
 //!
-//! 1. *Locate* ([`locate`]): the partition's offsets and the extents from the asked offset on, from
+//! 1. *Locate* (`locate`): the partition's offsets and the extents from the asked offset on, from
 //!    the broker's view or, for older data and doubtful offsets, from the control plane.
 //! 2. *Plan* ([`plan`]): how much each partition may bring, and which blocks of which objects that
 //!    takes; neighbouring ranges of one object are read once. Pure.
-//! 3. *Read* ([`gather`]): the blocks, all at the same time, through the cache.
-//! 4. *Assemble* ([`assemble`]): the batches, checked; whole batches only.
+//! 3. *Read* (`gather`): the blocks, all at the same time, through the cache.
+//! 4. *Assemble* (`assemble`): the batches, checked; whole batches only.
 //! 5. *Spend* ([`plan::spend`]): the request's bytes in request order. Pure.
-//! 6. *Patch* ([`patch`]): base offset and leader epoch into copies of the headers. Records are
+//! 6. *Patch* (`patch`): base offset and leader epoch into copies of the headers. Records are
 //!    not copied: the answer is pieces of the cache's buffers.
 //!
 //! When that is less than the client waits for, the fetch waits for a change of its partitions and
