@@ -85,7 +85,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("kafka-protocol", &["ottla-wire", "ottla-broker", "ottla-tests"]),
     ("prometheus", &["ottla-telemetry"]),
     ("tracing-subscriber", &["ottla-telemetry"]),
-    ("clap", &["ottla"]),
+    ("clap", &["ottla", "ottla-tests"]),
     ("tikv-jemallocator", &["ottla", "ottla-control-plane"]),
     ("axum", &["ottla"]),
     ("rand", &["ottla-env"]),
