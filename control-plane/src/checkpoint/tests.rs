@@ -167,7 +167,7 @@ async fn the_writer_writes_once_more_when_it_is_stopped() {
     let (checkpoint, _) = Checkpoint::open(&path, CLUSTER).unwrap();
     let owner = std::sync::Arc::new(Owner(Mutex::new(State::new(CLUSTER))));
     let source = std::sync::Arc::clone(&owner) as std::sync::Arc<dyn CheckpointSource>;
-    let task = WriteBehind::start(checkpoint, source);
+    let task = WriteBehind::start(checkpoint, source, &ottla_env::VitalTasks::default());
     create(&mut owner.0.lock().unwrap(), 1..=5);
     task.stop().await;
     let found = loaded(&path).unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_env::VitalTasks;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
@@ -41,9 +42,14 @@ pub struct WriteBehind {
 
 impl WriteBehind {
     /// Starts the task on the present runtime.
-    pub fn start(checkpoint: Checkpoint, source: Arc<dyn CheckpointSource>) -> Self {
+    pub fn start(
+        checkpoint: Checkpoint,
+        source: Arc<dyn CheckpointSource>,
+        vital: &VitalTasks,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        Self { stop, task: tokio::spawn(run(checkpoint, source, stopped)) }
+        let task = run(checkpoint, source, stopped);
+        Self { stop, task: vital.spawn("the checkpoint's writer", task) }
     }
 
     /// Writes once more, closes the checkpoint and ends the task. A start after this replays

@@ -170,7 +170,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        let record = applied_record(meta.last_log_id, &meta.last_membership);
+        let mut record = applied_record(meta.last_log_id, &meta.last_membership);
+        record.installed = record.last;
         let from = snapshot.snapshots;
         let name = snapshot.info.name;
         let state = blocking(move || from.load(&name).map(|(_, state)| state)).await?;

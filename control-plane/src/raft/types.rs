@@ -199,6 +199,7 @@ pub fn applied_record(
         last: last.as_ref().map(log_id),
         membership_id: stored.log_id().as_ref().map(log_id),
         membership: membership(stored.membership()),
+        installed: None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use ottla_env::VitalTasks;
 use ottla_format::raft_entry::LogId;
 use ottla_format::raft_log::LogPosition;
 use ottla_format::vote::VoteRecord;
@@ -95,7 +96,7 @@ impl RaftLog {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, LogWriter), OpenLogError> {
         let opened = open(directory.clone(), identity, options, elsewhere)?;
-        Ok(Self::resume(directory, opened, metrics))
+        Ok(Self::resume(directory, opened, metrics, &VitalTasks::default()))
     }
 
     /// Starts the writer of a log that was opened.
@@ -103,6 +104,7 @@ impl RaftLog {
         directory: Arc<dyn LogDirectory>,
         opened: OpenedLog,
         metrics: Arc<Metrics>,
+        vital: &VitalTasks,
     ) -> (Self, LogWriter) {
         let OpenedLog { journal, index, vote, committed } = opened;
         let book =
@@ -115,7 +117,7 @@ impl RaftLog {
         let (queue, requests) = mpsc::channel(LOG_QUEUE);
         let writer = Writer { shared: shared.clone(), journal: Some(journal), metrics };
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(writer.run(requests, stopped));
+        let task = vital.spawn("the log's writer", writer.run(requests, stopped));
         (Self { shared, queue }, LogWriter { stop, task })
     }
 
@@ -398,7 +400,7 @@ fn stopped() -> io::Error {
 }
 
 /// Reads the entries of `places`, neighbours on disk with one call.
-fn read_places(
+pub(super) fn read_places(
     directory: &dyn LogDirectory,
     segments: &[SegmentSpan],
     places: Vec<Place>,

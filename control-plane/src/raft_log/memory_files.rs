@@ -1,4 +1,8 @@
-//! A directory in memory that loses what was not synced, and fails where it is told to.
+//! A disk in memory that loses what was not synced, and fails where it is told to.
+//!
+//! What a loss of power leaves of the changes that were not synced: any of the sectors of a write,
+//! any of the names that were made, changed or removed, in any combination. Harder than most file
+//! systems, which order more than they promise.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,6 +12,9 @@ use ottla_env::Random;
 
 use super::files::{LogDirectory, LogFile};
 
+/// What reaches a disk whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
 /// What happens at the chosen operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -15,6 +22,22 @@ pub(crate) enum Fault {
     Crash,
     /// This operation fails, later ones work. A write leaves half of its bytes.
     Once(io::ErrorKind),
+}
+
+/// What of the changes that were not synced is there when the power is back. Changes are numbered:
+/// those of names first, then the writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// None of them.
+    All,
+    /// All of them: a process was killed, and no power lost.
+    Nothing,
+    /// Only this one.
+    AllBut(usize),
+    /// All but this one.
+    Only(usize),
+    /// Each name and each sector by lot, writes also torn within a sector; the seed.
+    Lot(u64),
 }
 
 #[derive(Debug, Default)]
@@ -41,8 +64,13 @@ enum Change {
     Truncate(usize),
 }
 
+/// One directory of a disk; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MemoryDirectory(Arc<Mutex<State>>);
+pub(crate) struct MemoryDirectory {
+    disk: Arc<Mutex<State>>,
+    /// What its files' names begin with on the disk.
+    prefix: &'static str,
+}
 
 #[derive(Debug)]
 struct MemoryFile {
@@ -53,8 +81,18 @@ struct MemoryFile {
 impl MemoryDirectory {
     pub(crate) fn with_fault(at: u64, fault: Fault) -> Self {
         let directory = Self::default();
-        directory.lock().fault = Some((at, fault));
+        directory.fail_at(at, fault);
         directory
+    }
+
+    /// Another directory of the same disk, which fails with it.
+    pub(crate) fn directory(&self, prefix: &'static str) -> Self {
+        Self { disk: self.disk.clone(), prefix }
+    }
+
+    /// Lets the operation of this number fail.
+    pub(crate) fn fail_at(&self, at: u64, fault: Fault) {
+        self.lock().fault = Some((at, fault));
     }
 
     /// Changing operations so far.
@@ -66,46 +104,86 @@ impl MemoryDirectory {
         self.lock().syncs
     }
 
-    /// The directory after a loss of power: each unsynced write arrived whole, in part, or not at
-    /// all, in any combination; each unsynced name change happened or not.
+    /// The disk after a loss of power, by lot.
     pub(crate) fn after_power_loss(&self, seed: u64) -> Self {
-        let random = Random::seeded(seed);
+        self.after(Loss::Lot(seed))
+    }
+
+    /// Every loss that takes all, nothing, one or all but one of the changes, and `lots` by lot.
+    pub(crate) fn losses(&self, lots: u64) -> Vec<Loss> {
+        let unsynced = {
+            let state = self.lock();
+            let writes = state.files.iter().map(|file| file.unsynced.len()).sum::<usize>();
+            state.unsynced_names().len() + writes
+        };
+        let mut losses = vec![Loss::All];
+        if unsynced > 0 {
+            losses.push(Loss::Nothing);
+            losses.extend((0..unsynced).map(Loss::AllBut));
+            losses.extend((0..unsynced).map(Loss::Only));
+            losses.extend((0..lots).map(Loss::Lot));
+        }
+        losses
+    }
+
+    /// The disk after a loss of power.
+    pub(crate) fn after(&self, loss: Loss) -> Self {
+        let random = match loss {
+            Loss::Lot(seed) => Some(Random::seeded(seed)),
+            _ => None,
+        };
+        let mut number = 0;
+        let mut arrived = || {
+            let this = number;
+            number += 1;
+            match loss {
+                Loss::All => false,
+                Loss::Nothing => true,
+                Loss::AllBut(kept) => this == kept,
+                Loss::Only(lost) => this != lost,
+                Loss::Lot(_) => random.as_ref().is_some_and(|random| random.chance(0.6)),
+            }
+        };
         let state = self.lock();
         let mut names = state.durable_names.clone();
-        for name in state.names.keys().chain(state.durable_names.keys()) {
-            if state.names.get(name) != state.durable_names.get(name) && random.chance(0.5) {
+        for name in state.unsynced_names() {
+            if arrived() {
                 match state.names.get(name) {
                     Some(file) => names.insert(name.clone(), *file),
                     None => names.remove(name),
                 };
             }
         }
-        let files = state.files.iter().map(|file| {
+        let mut files = Vec::with_capacity(state.files.len());
+        for file in &state.files {
             let mut bytes = file.durable.clone();
             for change in &file.unsynced {
-                if random.chance(0.6) {
-                    let torn = random.chance(0.5);
-                    change.apply(&mut bytes, torn.then_some(&random));
+                if arrived() {
+                    let torn = random.as_ref().filter(|random| random.chance(0.5));
+                    change.apply(&mut bytes, torn);
                 }
             }
-            Content { now: bytes.clone(), durable: bytes, unsynced: Vec::new() }
-        });
-        let files = files.collect();
+            files.push(Content { now: bytes.clone(), durable: bytes, unsynced: Vec::new() });
+        }
         let state = State { durable_names: names.clone(), names, files, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
+        Self { disk: Arc::new(Mutex::new(state)), prefix: self.prefix }
     }
 
     /// Changes bytes of a file behind everyone's back.
     pub(crate) fn edit(&self, name: &str, edit: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
-        let file = state.names[name];
+        let file = state.names[&self.full(name)];
         let content = &mut state.files[file];
         edit(&mut content.now);
         content.durable = content.now.clone();
     }
 
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a changing operation. `Err` with `true`: half of it may still be done.
@@ -131,73 +209,98 @@ impl MemoryDirectory {
     }
 }
 
+impl State {
+    fn unsynced_names(&self) -> Vec<&String> {
+        let mut names: Vec<_> = self.names.keys().chain(self.durable_names.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| self.names.get(*name) != self.durable_names.get(*name));
+        names
+    }
+}
+
 impl Change {
+    /// Does the change; when it is torn, some of the sectors of a write, the last one in part.
     fn apply(&self, bytes: &mut Vec<u8>, torn: Option<&Random>) {
-        match self {
-            Self::Write(at, data) => {
-                let length =
-                    torn.map_or(data.len(), |random| random.below(data.len() as u64) as usize);
-                if bytes.len() < at + length {
-                    bytes.resize(at + length, 0);
-                }
-                bytes[*at..at + length].copy_from_slice(&data[..length]);
+        let (at, data) = match self {
+            Self::Write(at, data) => (*at, data),
+            Self::Truncate(length) => return bytes.truncate(*length),
+        };
+        let length = torn.map_or(data.len(), |random| random.below(data.len() as u64 + 1) as usize);
+        if bytes.len() < at + length {
+            bytes.resize(at + length, 0);
+        }
+        let mut from = at;
+        while from < at + length {
+            let to = (from / SECTOR_BYTES + 1) * SECTOR_BYTES;
+            let to = to.min(at + length);
+            if torn.is_none_or(|random| random.chance(0.8)) {
+                bytes[from..to].copy_from_slice(&data[from - at..to - at]);
             }
-            Self::Truncate(length) => bytes.truncate(*length),
+            from = to;
         }
     }
 }
 
 impl LogDirectory for MemoryDirectory {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.lock().names.keys().cloned().collect())
+        let state = self.lock();
+        let names = state.names.keys().filter_map(|name| name.strip_prefix(self.prefix));
+        Ok(names.map(str::to_owned).collect())
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let state = self.lock();
-        let file = state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let file = state.names.get(&self.full(name)).ok_or(io::ErrorKind::NotFound)?;
         Ok(state.files[*file].now.clone())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
         let mut state = self.step().map_err(|(error, _)| error)?;
-        if state.names.contains_key(name) {
+        let name = self.full(name);
+        if state.names.contains_key(&name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let file = state.files.len();
         state.files.push(Content::default());
-        state.names.insert(name.to_owned(), file);
+        state.names.insert(name, file);
         Ok(self.file(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
-        let file = *self.lock().names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let file = *self.lock().names.get(&self.full(name)).ok_or(io::ErrorKind::NotFound)?;
         Ok(self.file(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.step().map_err(|(error, _)| error)?;
-        let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), file);
+        let file = state.names.remove(&self.full(from)).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(self.full(to), file);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        if !self.lock().names.contains_key(name) {
+        let name = self.full(name);
+        if !self.lock().names.contains_key(&name) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut state = self.step().map_err(|(error, _)| error)?;
-        state.names.remove(name);
+        state.names.remove(&name);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.step().map_err(|(error, _)| error)?;
-        state.durable_names = state.names.clone();
+        let State { names, durable_names, .. } = &mut *state;
+        let ours = |name: &String| name.starts_with(self.prefix);
+        durable_names.retain(|name, _| !ours(name));
+        let now = names.iter().filter(|(name, _)| ours(name));
+        durable_names.extend(now.map(|(name, file)| (name.clone(), *file)));
         Ok(())
     }
 
     fn describe(&self, name: &str) -> String {
-        format!("memory/{name}")
+        format!("memory/{}{name}", self.prefix)
     }
 }
 

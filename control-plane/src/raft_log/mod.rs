@@ -58,6 +58,8 @@ mod recovery_tests;
 pub use error::OpenLogError;
 pub use files::{DiskDirectory, LogDirectory, LogFile};
 pub use index::LogEntry;
+#[cfg(test)]
+pub(crate) use journal::Write;
 pub use log::{Done, LogWriter, RaftLog};
 pub use open::{OpenedLog, open};
 pub use recovery::AppliedElsewhere;

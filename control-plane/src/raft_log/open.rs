@@ -37,6 +37,17 @@ impl OpenedLog {
     pub fn ends(&self) -> (Option<LogId>, Option<LogId>) {
         (self.index.purged(), self.index.last())
     }
+
+    /// All entries from an index on.
+    #[cfg(test)]
+    pub(crate) fn entries_from(
+        &self,
+        directory: &dyn LogDirectory,
+        index: u64,
+    ) -> io::Result<Vec<Arc<super::LogEntry>>> {
+        let places = self.index.places(index..u64::MAX);
+        super::log::read_places(directory, self.journal.segments(), places)
+    }
 }
 
 /// See the module.

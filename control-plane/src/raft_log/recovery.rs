@@ -6,7 +6,7 @@
 //! - the segment is not the last one: a segment is synced before the next is begun, or
 //! - any intact frame behind says so in its `synced` field, or
 //! - the frame itself is whole, and only this version does not know what it says, or
-//! - the entries that are lost were applied in the checkpoint or a snapshot.
+//! - the entries that are lost were applied in the checkpoint or a snapshot of this node.
 //!
 //! Then it is damage, and the log is refused as it is. Otherwise the rest is a torn tail: written
 //! when the power failed, promised to nobody, and cut off.
@@ -33,6 +33,9 @@ pub struct AppliedElsewhere {
     pub snapshot: Option<u64>,
     /// The last entry in the checkpoint.
     pub checkpoint: Option<u64>,
+    /// Everything up to here came in a snapshot of another node. The log need not hold it, and
+    /// when it does not, its end says nothing.
+    pub installed: Option<u64>,
 }
 
 /// An entry's place on disk.
@@ -258,7 +261,7 @@ impl Recovery {
         let last = last.map(|id| id.index);
         let applied = elsewhere.snapshot.max(elsewhere.checkpoint);
         if let Some((segment, offset, reason)) = self.stopped
-            && applied > last
+            && applied > last.max(elsewhere.installed)
         {
             let reason = format!("{reason}, and the state had applied up to entry {applied:?}");
             return Err(Refusal::Damaged { segment, offset, reason });

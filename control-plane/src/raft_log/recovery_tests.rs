@@ -141,16 +141,19 @@ fn a_segment_torn_within_its_header_is_dropped() {
 fn a_tail_that_was_applied_elsewhere_is_damage() {
     let whole = segment(0, &[(false, entry(0)), (false, entry(1))]);
     let cut = &whole[..whole.len() - 1];
-    let applied = |snapshot, checkpoint| AppliedElsewhere { snapshot, checkpoint };
+    let applied = |snapshot, checkpoint| AppliedElsewhere { snapshot, checkpoint, installed: None };
     assert!(recover(&[cut], applied(None, Some(0))).is_ok());
     assert!(recover(&[cut], applied(None, Some(1))).is_err());
     assert!(recover(&[cut], applied(Some(1), None)).is_err());
+    // Not when it came from another node: this log never promised it.
+    let installed = AppliedElsewhere { installed: Some(7), ..applied(Some(7), Some(6)) };
+    assert!(recover(&[cut], installed).is_ok());
 }
 
 #[test]
 fn a_log_that_ends_below_the_checkpoint_is_damage_and_below_a_snapshot_is_not() {
     let whole = segment(0, &[(false, entry(0))]);
-    let applied = |snapshot, checkpoint| AppliedElsewhere { snapshot, checkpoint };
+    let applied = |snapshot, checkpoint| AppliedElsewhere { snapshot, checkpoint, installed: None };
     assert!(recover(&[&whole], applied(None, Some(1))).is_err());
     assert!(recover(&[&whole], applied(Some(7), Some(5))).is_ok());
     assert!(recover(&[], applied(None, Some(1))).is_err());

@@ -21,7 +21,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::BasicNode;
 use openraft::{Config, SnapshotPolicy};
 use ottla_control_api::{ControlPlane, SweepControl};
-use ottla_env::{Clock, Random};
+use ottla_env::{Clock, Random, VitalTasks};
 use ottla_model::{AppliedIndex, ClusterId};
 use ottla_telemetry::Metrics;
 use tokio::sync::watch;
@@ -85,6 +85,8 @@ pub struct Controller {
     api: Arc<LocalControlPlane>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    /// Notices when one of the tasks, or the checkpoint's, panics.
+    vital: VitalTasks,
     checkpoint: WriteBehind,
     writer: LogWriter,
     /// Unlocked last.
@@ -102,10 +104,12 @@ impl Controller {
         random: Random,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        let (settings, restoring) = (options.clone(), metrics.clone());
-        let restored = tokio::task::spawn_blocking(move || restore(&settings, &random, restoring))
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))??;
+        let vital = VitalTasks::default();
+        let restoring = {
+            let (options, metrics, vital) = (options.clone(), metrics.clone(), vital.clone());
+            tokio::task::spawn_blocking(move || restore(&options, &random, metrics, &vital))
+        };
+        let restored = restoring.await.map_err(|error| StartError::Raft(error.to_string()))??;
         let Restored {
             directory,
             identity,
@@ -144,7 +148,7 @@ impl Controller {
         let clock = Arc::new(Mutex::new(ReplicatedClock::new(clock, time, now)));
         let sessions = Arc::new(Mutex::new(Sessions::new(options.session, now)));
         let (proposer, proposing) =
-            Proposer::start(raft.clone(), clock.clone(), stopping.clone(), metrics.clone());
+            Proposer::start(raft.clone(), clock.clone(), stopping.clone(), metrics.clone(), &vital);
         let housekeeper = Housekeeper {
             raft: raft.clone(),
             machine: machine.clone(),
@@ -155,8 +159,8 @@ impl Controller {
             snapshot: None,
             metrics,
         };
-        let housekeeping = tokio::spawn(housekeeper.run(stopping.clone()));
-        let checkpoint = WriteBehind::start(checkpoint, Arc::new(Source(machine.clone())));
+        let housekeeping = vital.spawn("the housekeeper", housekeeper.run(stopping.clone()));
+        let checkpoint = WriteBehind::start(checkpoint, Arc::new(Source(machine.clone())), &vital);
         let api = Arc::new(LocalControlPlane {
             cluster: identity.cluster,
             raft: raft.clone(),
@@ -181,6 +185,7 @@ impl Controller {
             api,
             stop,
             tasks: vec![proposing, housekeeping],
+            vital,
             checkpoint,
             writer,
             _directory: directory,
@@ -228,9 +233,16 @@ impl Controller {
         Ok(())
     }
 
-    /// Waits until the controller has failed by itself (a disk that is full or broken), and says
-    /// why. The process should exit then. Pends for ever otherwise.
+    /// Waits until the controller has failed by itself (a disk that is full or broken, a defect),
+    /// and says why. The process should exit then. Pends for ever otherwise.
     pub async fn failed(&self) -> String {
+        tokio::select! {
+            fatal = self.raft_failed() => fatal,
+            task = self.vital.failed() => format!("{task} failed; the lines before say how"),
+        }
+    }
+
+    async fn raft_failed(&self) -> String {
         let mut metrics = self.raft.metrics();
         loop {
             let running = metrics.borrow_watched().running_state.clone();

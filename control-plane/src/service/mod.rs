@@ -23,6 +23,8 @@ mod restore;
 pub mod sessions;
 
 #[cfg(test)]
+mod power_loss_tests;
+#[cfg(test)]
 mod tests;
 
 pub use controller::{Controller, ControllerOptions};

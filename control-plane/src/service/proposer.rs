@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use ottla_control_api::CallError;
+use ottla_env::VitalTasks;
 use ottla_format::command::{Answer, Command, CommandBody};
 use ottla_model::AppliedIndex;
 use ottla_telemetry::Metrics;
@@ -52,9 +53,10 @@ impl Proposer {
         clock: Arc<Mutex<ReplicatedClock>>,
         stopping: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
+        vital: &VitalTasks,
     ) -> (Self, JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(PROPOSALS_WAITING);
-        let task = tokio::spawn(run(raft, clock, waiting, stopping.clone()));
+        let task = vital.spawn("the proposer", run(raft, clock, waiting, stopping.clone()));
         (Self { queue, stopping, metrics }, task)
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_env::Random;
+use ottla_env::{Random, VitalTasks};
 use ottla_format::codec::DecodeError;
 use ottla_format::raft_entry::{AppliedRecord, LogId};
 use ottla_telemetry::Metrics;
@@ -37,6 +37,7 @@ pub fn restore(
     options: &ControllerOptions,
     random: &Random,
     metrics: Arc<Metrics>,
+    vital: &VitalTasks,
 ) -> Result<Restored, StartError> {
     let directory = DataDirectory::open(&options.data_dir)?;
     let identity = directory.identity(options.node_id, random)?;
@@ -46,7 +47,7 @@ pub fn restore(
     let (checkpoint, loaded) = Checkpoint::open(&directory.checkpoint(), identity.cluster)?;
     let recovered = recover(files.clone(), &snapshots, identity, options.log, loaded)?;
     let Recovered { state, record, log, newest } = recovered;
-    let (log, writer) = RaftLog::resume(files, log, metrics);
+    let (log, writer) = RaftLog::resume(files, log, metrics, vital);
     Ok(Restored { directory, identity, state, record, log, writer, snapshots, newest, checkpoint })
 }
 
@@ -77,7 +78,7 @@ pub fn recover(
         None => (None, State::new(identity.cluster), AppliedRecord::default()),
     };
     let snapshot = record.last.map(|id| id.index);
-    let mut elsewhere = AppliedElsewhere { snapshot, checkpoint: None };
+    let mut elsewhere = AppliedElsewhere { snapshot, ..AppliedElsewhere::default() };
     if let Some(Loaded { state: mut loaded, meta }) = checkpoint {
         match AppliedRecord::decode(&meta) {
             Ok(later) if later.last > record.last => {
@@ -94,6 +95,7 @@ pub fn recover(
         }
     }
 
+    elsewhere.installed = record.installed.map(|id| id.index);
     let log = open(files.clone(), identity, options, elsewhere)?;
     let index = |id: Option<LogId>| id.map(|id| id.index);
     let (purged, last) = log.ends();

@@ -1,16 +1,20 @@
 //! The doors to the world that a simulation replaces: wall clock, randomness, deliberate delays,
-//! sockets.
+//! sockets, and how many of them there may be.
 //!
 //! Lints ban the standard ways everywhere else. Tokio's timers and tasks are used directly: a
-//! simulated runtime already replaces them. Clock and randomness are values that are handed in, so
+//! simulated runtime already replaces them; [`VitalTasks`] adds only that a panic is noticed. Clock and randomness are values that are handed in, so
 //! that a test can hold them still.
 
 mod clock;
+mod files;
 pub mod net;
 mod random;
+mod vital;
 
 pub use clock::Clock;
+pub use files::raise_open_files_limit;
 pub use random::Random;
+pub use vital::VitalTasks;
 
 use std::time::Duration;
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
+use tokio::io::Interest;
 use tokio::net::TcpSocket;
+pub use tokio::net::tcp::OwnedReadHalf;
 pub use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that the system holds until they are accepted.
@@ -38,6 +40,20 @@ impl Bound {
     pub fn listen(self) -> io::Result<TcpListener> {
         self.0.listen(BACKLOG)
     }
+}
+
+/// Waits until the peer has closed its side, whatever bytes of it are still unread. Reading finds
+/// that out only behind the last byte, and who waits for memory does not read.
+pub async fn closed_by_peer(half: &OwnedReadHalf) {
+    // Readiness for urgent data includes "the peer sends no more", but not "there is something to
+    // read". Urgent data itself is not asked for.
+    #[cfg(target_os = "linux")]
+    if let Ok(ready) = half.ready(Interest::PRIORITY).await
+        && ready.is_read_closed()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Connects to an address.

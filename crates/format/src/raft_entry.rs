@@ -25,7 +25,9 @@ use bytes::Bytes;
 use crate::codec::{DecodeError, Reader, Result, put_flag, put_text, put_varint};
 
 /// The version of [`AppliedRecord`] that is written.
-const APPLIED_VERSION: u8 = 1;
+const APPLIED_VERSION: u8 = 2;
+/// The one before, which is still read: without [`AppliedRecord::installed`].
+const APPLIED_VERSION_1: u8 = 1;
 
 /// Names one entry of the log: the leader that proposed it (its Raft term and node) and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +84,9 @@ pub struct AppliedRecord {
     pub membership_id: Option<LogId>,
     /// The membership.
     pub membership: Membership,
+    /// Everything up to here came in the snapshot of another node: this node's log need not have
+    /// held it.
+    pub installed: Option<LogId>,
 }
 
 impl LogId {
@@ -202,6 +207,7 @@ impl AppliedRecord {
         LogId::encode_option(self.last.as_ref(), &mut out);
         LogId::encode_option(self.membership_id.as_ref(), &mut out);
         self.membership.encode(&mut out);
+        LogId::encode_option(self.installed.as_ref(), &mut out);
         out
     }
 
@@ -209,7 +215,7 @@ impl AppliedRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("applied record version")?;
-        if version != APPLIED_VERSION {
+        if version != APPLIED_VERSION && version != APPLIED_VERSION_1 {
             return Err(DecodeError::UnsupportedVersion {
                 what: "applied record",
                 found: u16::from(version),
@@ -220,6 +226,10 @@ impl AppliedRecord {
             last: LogId::decode_option(&mut reader)?,
             membership_id: LogId::decode_option(&mut reader)?,
             membership: Membership::decode(&mut reader)?,
+            installed: match version {
+                APPLIED_VERSION_1 => None,
+                _ => LogId::decode_option(&mut reader)?,
+            },
         };
         reader.finish("applied record")?;
         Ok(record)
@@ -273,6 +283,7 @@ pub(crate) mod tests {
             last: Some(id(2, 9)),
             membership_id: Some(id(1, 0)),
             membership: membership(),
+            installed: Some(id(2, 7)),
         };
         let out = record.encode();
         assert_eq!(AppliedRecord::decode(&out).unwrap(), record);
@@ -281,6 +292,20 @@ pub(crate) mod tests {
         }
         let none = AppliedRecord::default();
         assert_eq!(AppliedRecord::decode(&none.encode()).unwrap(), none);
+    }
+
+    #[test]
+    fn an_applied_record_of_the_first_version_was_not_installed() {
+        let record = AppliedRecord {
+            last: Some(id(2, 9)),
+            membership_id: Some(id(1, 0)),
+            membership: membership(),
+            installed: None,
+        };
+        let mut first = record.encode();
+        first[0] = APPLIED_VERSION_1;
+        assert_eq!(first.pop(), Some(0));
+        assert_eq!(AppliedRecord::decode(&first).unwrap(), record);
     }
 
     #[test]
