@@ -16,6 +16,7 @@
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 mod partitions;
+mod steady;
 mod table;
 
 use std::env;
@@ -31,6 +32,7 @@ async fn main() -> Result<()> {
     for case in cases {
         match case.as_str() {
             "partitions" => partitions::run().await,
+            "steady" => steady::run().await,
             other => bail!("there is no case {other}"),
         }
         .context(case)?;
