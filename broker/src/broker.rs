@@ -32,7 +32,7 @@ use ottla_storage::read::Reader;
 use ottla_storage::view::{View, ViewEnded, ViewTask};
 use ottla_storage::write::{WriteOptions, WriteParts, Writer, WriterTask};
 use ottla_telemetry::Metrics;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -42,7 +42,7 @@ use crate::listener;
 use crate::options::BrokerOptions;
 use crate::producer_ids::ProducerIds;
 use crate::registration::{self, AuthorSource, RegisterError};
-use crate::{limits, placement};
+use crate::{context, limits, placement};
 
 /// What a broker works with.
 pub struct Parts {
@@ -264,6 +264,7 @@ fn context(
             ..GroupOptions::default()
         },
     );
+    let answers = context::answers_budget(options.edge.answers_bytes, &parts.metrics);
     Context {
         cluster: parts.cluster,
         options,
@@ -278,7 +279,8 @@ fn context(
         draining,
         writer,
         producer_ids: ProducerIds::default(),
-        other_frames: Arc::new(Semaphore::new(limits::OTHER_FRAMES_BYTES_MAX)),
+        requests: context::requests_budget(&parts.metrics),
+        answers,
     }
 }
 

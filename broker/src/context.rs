@@ -8,11 +8,12 @@ use ottla_env::{Clock, Random};
 use ottla_model::ClusterId;
 use ottla_storage::read::Reader;
 use ottla_storage::view::View;
-use ottla_storage::write::Writer;
+use ottla_storage::write::{Budget, BudgetMetrics, Writer};
 use ottla_telemetry::Metrics;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::group::Groups;
+use crate::limits;
 use crate::options::BrokerOptions;
 use crate::producer_ids::ProducerIds;
 use crate::registration::AuthorSource;
@@ -44,8 +45,10 @@ pub struct Context {
     /// The write path. Another one after each registration.
     pub(crate) writer: CurrentWriter,
     pub(crate) producer_ids: ProducerIds,
-    /// Bytes of frames other than Produce that are being received or handled.
-    pub(crate) other_frames: Arc<Semaphore>,
+    /// Bytes of large frames other than Produce that are being received or handled.
+    pub(crate) requests: Budget,
+    /// Bytes of large answers that clients have not taken yet.
+    pub(crate) answers: Budget,
 }
 
 impl Context {
@@ -60,6 +63,28 @@ impl Context {
         // An error means that the broker is gone.
         let _ = draining.wait_for(|draining| *draining).await;
     }
+}
+
+/// The budget of requests other than Produce.
+pub(crate) fn requests_budget(metrics: &Metrics) -> Budget {
+    let (memory, kafka) = (&metrics.memory, &metrics.kafka);
+    let metrics = BudgetMetrics {
+        held: memory.bytes.with(["requests"]),
+        held_max: memory.bytes_max.with(["requests"]),
+        waited: kafka.request_wait.clone(),
+    };
+    Budget::new(limits::OTHER_FRAMES_BYTES_MAX, metrics)
+}
+
+/// The budget of answers.
+pub(crate) fn answers_budget(bytes: usize, metrics: &Metrics) -> Budget {
+    let (memory, kafka) = (&metrics.memory, &metrics.kafka);
+    let metrics = BudgetMetrics {
+        held: memory.bytes.with(["answers"]),
+        held_max: memory.bytes_max.with(["answers"]),
+        waited: kafka.answer_wait.clone(),
+    };
+    Budget::new(bytes, metrics)
 }
 
 /// The write path of the present registration; clones share it.
@@ -91,6 +116,8 @@ pub struct ConnectionInfo {
     pub address: SocketAddr,
     /// What ApiVersions said about the client's library.
     pub software: Software,
+    /// API key and version of the last request, as sent.
+    pub last_request: Option<(i16, i16)>,
 }
 
 impl ConnectionInfo {

@@ -10,13 +10,15 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, FetchRequest, Produce
 use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla_storage::write::Reservation;
 use ottla_wire::apis::{Api, Versions};
+use ottla_wire::fetch_response::FetchResponse;
 use ottla_wire::request::{self, RequestError, RequestHead};
 use ottla_wire::response::{EncodeError, Frame};
 use tokio::time::Instant;
 
-use crate::api::{self, Closes};
+use crate::api::{self, Closes, Errors};
 use crate::connection::End;
 use crate::context::{ConnectionInfo, Context};
+use crate::{errors, limits};
 
 /// Why a request cannot be handled at all. Ends its connection.
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +71,34 @@ pub(crate) struct Received {
 /// A request that was started.
 pub(crate) enum Started {
     /// Its answer.
-    Answered(Frame),
+    Answered(Reply),
     /// It waits for records; others may start.
-    Fetching(BoxFuture<'static, Result<Frame, End>>),
+    Fetching(BoxFuture<'static, Result<Reply, End>>),
     /// Its batches are in the buffer; others may be put there behind them.
-    Appending(BoxFuture<'static, Result<Frame, End>>),
+    Appending(BoxFuture<'static, Result<Reply, End>>),
     /// The same without an answer.
     AppendingSilently(BoxFuture<'static, Result<(), Closes>>),
+}
+
+/// An answer, and the memory that was set aside for it.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub frame: Frame,
+    /// Its bytes in the budget of answers; `None` when nothing was set aside.
+    pub held: Option<Reservation>,
+}
+
+impl From<Frame> for Reply {
+    fn from(frame: Frame) -> Self {
+        Self { frame, held: None }
+    }
+}
+
+impl Malformed {
+    /// Whether the request is one that others may serve.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Unsupported { .. })
+    }
 }
 
 impl Received {
@@ -87,6 +110,7 @@ impl Received {
     ) -> Result<Self, Malformed> {
         let head = RequestHead::take(&mut frame)?;
         let RequestHead { api_key: key, version, correlation_id } = head;
+        connection.last_request = Some((key, version));
         let api = Api::find(key).ok_or(Malformed::Unsupported { key, version })?;
         if !api.served.contains(version) {
             if api.key == ApiKey::ApiVersions {
@@ -124,45 +148,82 @@ impl Received {
     }
 
     /// How to frame the answer, when the request itself is gone.
-    fn reply(&self) -> Reply {
-        Reply { api: self.api, version: self.version, correlation_id: self.correlation_id }
+    fn encoder(&self) -> Encoder {
+        Encoder { api: self.api, version: self.version, correlation_id: self.correlation_id }
     }
 }
 
 /// What an answer needs of its request.
 #[derive(Clone, Copy)]
-struct Reply {
+struct Encoder {
     api: &'static Api,
     version: i16,
     correlation_id: i32,
 }
 
-impl Reply {
-    fn encode(self, body: &impl Encodable) -> Result<Frame, EncodeError> {
+impl Encoder {
+    fn encode<A: Encodable + Errors>(
+        self,
+        context: &Context,
+        body: &A,
+    ) -> Result<Frame, EncodeError> {
+        self.count_errors(context, body);
         Frame::encode(self.api, self.version, self.correlation_id, body)
     }
 
-    fn frame(self, pieces: Vec<Bytes>) -> Result<Frame, EncodeError> {
+    fn encode_fetch(self, context: &Context, body: &FetchResponse) -> Result<Frame, EncodeError> {
+        self.count_errors(context, body);
         let flexible = self.api.response_is_flexible(self.version);
-        Frame::with_header(self.correlation_id, flexible, pieces)
+        Frame::with_header(self.correlation_id, flexible, body.encode(self.version))
+    }
+
+    fn count_errors(self, context: &Context, body: &impl Errors) {
+        body.errors(&mut |code| {
+            if code != 0 {
+                let error = errors::label(code);
+                context.metrics.kafka.errors.with([self.api.name, &error]).inc();
+            }
+        });
     }
 }
 
 /// Decodes a request, has it handled, encodes the answer.
 async fn answer<Q, A, F>(
+    context: &Context,
     mut received: Received,
     handler: impl FnOnce(Q) -> F,
 ) -> Result<Started, End>
 where
     Q: Decodable,
-    A: Encodable,
+    A: Encodable + Errors,
     F: Future<Output = A>,
 {
     let request = received.decode()?;
-    let reply = received.reply();
+    let encoder = received.encoder();
     drop(received);
     let response = handler(request).await;
-    Ok(Started::Answered(reply.encode(&response)?))
+    Ok(Started::Answered(encoder.encode(context, &response)?.into()))
+}
+
+/// Waits until there is memory for an answer whose length the request does not tell.
+async fn memory_for_an_answer(context: &Context, connection: &ConnectionInfo) -> Reservation {
+    let (client, bytes) = (connection.address.ip(), limits::UNKNOWN_ANSWER_BYTES);
+    match context.answers.reserve(client, bytes).await {
+        Ok(held) => held,
+        // Cannot be: the budget is larger. Counted all the same.
+        Err(_) => context.answers.charge(client, bytes),
+    }
+}
+
+/// The answer holds what was set aside for it, or as much as it needs.
+fn held_by(started: Started, mut held: Reservation) -> Started {
+    match started {
+        Started::Answered(Reply { frame, .. }) if frame.len() > limits::SMALL_ANSWER_BYTES => {
+            held.resize(frame.len());
+            Started::Answered(Reply { frame, held: Some(held) })
+        }
+        other => other,
+    }
 }
 
 /// Puts a Produce into the buffer.
@@ -174,13 +235,14 @@ pub(crate) fn produce(
     waiting: Arc<AtomicU32>,
 ) -> Result<Started, End> {
     let request: ProduceRequest = received.decode()?;
-    let reply = received.reply();
+    let encoder = received.encoder();
     let arrival = received.arrival;
     let wants_answer = request.acks != 0;
     let frame = api::produce::Frame { arrival, reservation, waiting };
-    let pending = api::produce::handle(context, connection, reply.version, request, frame)?;
+    let pending = api::produce::handle(context, connection, encoder.version, request, frame)?;
     if wants_answer {
-        let answer = async move { Ok(reply.encode(&pending.response().await)?) };
+        let context = context.clone();
+        let answer = async move { Ok(encoder.encode(&context, &pending.response().await)?.into()) };
         Ok(Started::Appending(Box::pin(answer)))
     } else {
         Ok(Started::AppendingSilently(Box::pin(pending.outcome())))
@@ -195,51 +257,65 @@ pub(crate) async fn other(
 ) -> Result<Started, End> {
     let version = received.version;
     if received.from_the_future {
-        return Ok(Started::Answered(received.reply().encode(&api::api_versions::unsupported())?));
+        let response = api::api_versions::unsupported();
+        return Ok(Started::Answered(received.encoder().encode(context, &response)?.into()));
     }
     if received.api.key == ApiKey::ApiVersions {
         let request: ApiVersionsRequest = received.decode()?;
         connection.software = api::api_versions::software(&request);
         let response = api::api_versions::handle(context, connection, version, request).await;
-        return Ok(Started::Answered(received.reply().encode(&response)?));
+        return Ok(Started::Answered(received.encoder().encode(context, &response)?.into()));
     }
     if received.api.key == ApiKey::Fetch {
         let request: FetchRequest = received.decode()?;
-        let reply = received.reply();
+        let encoder = received.encoder();
+        drop(received);
         let (context, connection) = (context.clone(), connection.clone());
         let answer = async move {
-            let response = api::fetch::handle(&context, &connection, version, request).await?;
-            Ok(reply.frame(response.encode(version))?)
+            let (response, held) =
+                api::fetch::handle(&context, &connection, version, request).await?;
+            Ok(Reply { frame: encoder.encode_fetch(&context, &response)?, held })
         };
         return Ok(Started::Fetching(Box::pin(answer)));
     }
 
     let (c, i, v) = (context.as_ref(), &*connection, version);
     match received.api.key {
-        ApiKey::ListOffsets => answer(received, |q| api::list_offsets::handle(c, i, v, q)).await,
-        ApiKey::Metadata => answer(received, |q| api::metadata::handle(c, i, v, q)).await,
-        ApiKey::OffsetCommit => answer(received, |q| api::offset_commit::handle(c, i, v, q)).await,
-        ApiKey::OffsetFetch => answer(received, |q| api::offset_fetch::handle(c, i, v, q)).await,
-        ApiKey::FindCoordinator => {
-            answer(received, |q| api::find_coordinator::handle(c, i, v, q)).await
+        ApiKey::ListOffsets => answer(c, received, |q| api::list_offsets::handle(c, i, v, q)).await,
+        ApiKey::Metadata => {
+            // Its answer may be far longer than it.
+            let held = memory_for_an_answer(c, i).await;
+            let started = answer(c, received, |q| api::metadata::handle(c, i, v, q)).await?;
+            Ok(held_by(started, held))
         }
-        ApiKey::JoinGroup => answer(received, |q| api::join_group::handle(c, i, v, q)).await,
-        ApiKey::Heartbeat => answer(received, |q| api::heartbeat::handle(c, i, v, q)).await,
-        ApiKey::LeaveGroup => answer(received, |q| api::leave_group::handle(c, i, v, q)).await,
-        ApiKey::SyncGroup => answer(received, |q| api::sync_group::handle(c, i, v, q)).await,
-        ApiKey::CreateTopics => answer(received, |q| api::create_topics::handle(c, i, v, q)).await,
-        ApiKey::DeleteTopics => answer(received, |q| api::delete_topics::handle(c, i, v, q)).await,
+        ApiKey::OffsetCommit => {
+            answer(c, received, |q| api::offset_commit::handle(c, i, v, q)).await
+        }
+        ApiKey::OffsetFetch => answer(c, received, |q| api::offset_fetch::handle(c, i, v, q)).await,
+        ApiKey::FindCoordinator => {
+            answer(c, received, |q| api::find_coordinator::handle(c, i, v, q)).await
+        }
+        ApiKey::JoinGroup => answer(c, received, |q| api::join_group::handle(c, i, v, q)).await,
+        ApiKey::Heartbeat => answer(c, received, |q| api::heartbeat::handle(c, i, v, q)).await,
+        ApiKey::LeaveGroup => answer(c, received, |q| api::leave_group::handle(c, i, v, q)).await,
+        ApiKey::SyncGroup => answer(c, received, |q| api::sync_group::handle(c, i, v, q)).await,
+        ApiKey::CreateTopics => {
+            answer(c, received, |q| api::create_topics::handle(c, i, v, q)).await
+        }
+        ApiKey::DeleteTopics => {
+            answer(c, received, |q| api::delete_topics::handle(c, i, v, q)).await
+        }
         ApiKey::InitProducerId => {
-            answer(received, |q| api::init_producer_id::handle(c, i, v, q)).await
+            answer(c, received, |q| api::init_producer_id::handle(c, i, v, q)).await
         }
         ApiKey::OffsetForLeaderEpoch => {
-            answer(received, |q| api::offset_for_leader_epoch::handle(c, i, v, q)).await
+            answer(c, received, |q| api::offset_for_leader_epoch::handle(c, i, v, q)).await
         }
         ApiKey::CreatePartitions => {
-            answer(received, |q| api::create_partitions::handle(c, i, v, q)).await
+            answer(c, received, |q| api::create_partitions::handle(c, i, v, q)).await
         }
         ApiKey::DescribeCluster => {
-            answer(received, |q| api::describe_cluster::handle(c, i, v, q)).await
+            answer(c, received, |q| api::describe_cluster::handle(c, i, v, q)).await
         }
         // A key of the table without a handler: a test asks for every key.
         key => {

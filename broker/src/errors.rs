@@ -44,6 +44,15 @@ impl From<Kafka> for ApiError {
     }
 }
 
+/// A code as metrics show it: Kafka's name for it, of which there are a hundred.
+pub fn label(code: i16) -> String {
+    match Kafka::try_from_code(code) {
+        Some(Kafka::Unknown(_)) => "Unknown".to_owned(),
+        Some(error) => format!("{error:?}"),
+        None => "None".to_owned(),
+    }
+}
+
 /// How a request named a topic: answers about a topic that does not exist depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NamedBy {

@@ -33,4 +33,4 @@ mod testing;
 mod tests;
 
 pub use broker::{Broker, BrokerEnd, Parts, StartError};
-pub use options::BrokerOptions;
+pub use options::{BrokerOptions, EdgeOptions};

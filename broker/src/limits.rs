@@ -4,21 +4,69 @@ use std::time::Duration;
 
 // ---- Connections -------------------------------------------------------------------------------
 
-/// Open client connections. Each costs a task and a read-ahead, about 30 KiB.
-pub const CONNECTIONS_MAX: usize = 50_000;
+/// Open client connections, unless set otherwise. Each costs a task and a read-ahead, about 30 KiB.
+pub const CONNECTIONS_MAX_DEFAULT: u32 = 50_000;
 
-/// Open connections from one address: a client that leaks them cannot take all.
-pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_000;
+/// Open connections from one address, unless set otherwise: a client that leaks them cannot take
+/// all.
+pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: u32 = 1_000;
 
-/// A connection without a request for this long is closed: Kafka's `connections.max.idle.ms`.
-pub const IDLE_MAX: Duration = Duration::from_secs(600);
+/// Connections accepted per second, unless set otherwise. All clients of a broker come back at once
+/// when it restarts; those that come faster wait in the system's queue.
+pub const CONNECTIONS_RATE_DEFAULT: u32 = 500;
+
+/// Connections that may be accepted at once after a quiet time: so many seconds' worth.
+pub const CONNECTIONS_BURST_SECONDS: u32 = 2;
+
+/// Files that are kept for the log, the object store and the admin listener: connections stop below
+/// the process's limit on open files by as many.
+pub const FILES_KEPT: u64 = 256;
+
+/// A connection without a request for this long is closed, unless set otherwise: Kafka's
+/// `connections.max.idle.ms`.
+pub const IDLE_MAX_DEFAULT: Duration = Duration::from_secs(600);
 
 /// The longest pause between two bytes of one frame. A frame holds memory while it is received.
 pub const FRAME_STALL_MAX: Duration = Duration::from_secs(10);
 
-/// The longest pause between two bytes of an answer that the client takes. A consumer may process
-/// what it has for its whole `max.poll.interval.ms` (default five minutes) before it reads on.
+/// The longest time for the bytes of one frame, waiting for memory not counted. Kafka's own clients
+/// give up a request after 30 s, librdkafka's sockets after 60.
+pub const FRAME_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The first step in which a frame takes memory from its budget, once its read-ahead is full; each
+/// further one is as long as what has come.
+pub const FRAME_STEP_BYTES: usize = 64 * 1024;
+
+/// The longest time in which a client takes nothing of its answers while there is memory for others.
+/// A consumer may process what it has for its whole `max.poll.interval.ms` (default five minutes)
+/// before it reads on.
 pub const WRITE_STALL_MAX: Duration = Duration::from_secs(360);
+
+/// The same when others wait for the memory that its answers hold.
+pub const WRITE_STALL_PRESSED: Duration = Duration::from_secs(10);
+
+/// What a client must take of an answer within those times: a byte now and then is not progress.
+pub const WRITE_PROGRESS_BYTES: usize = 64 * 1024;
+
+/// Bytes of answers that clients have not taken yet, unless set otherwise: four of the longest.
+pub const ANSWERS_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+
+/// The least that can be set: the longest answer to a Fetch.
+pub const ANSWERS_BYTES_MIN: usize = 64 * 1024 * 1024;
+
+/// Answers up to this length are not counted in that budget: there are at most
+/// [`IN_FLIGHT_MAX`] on a connection, and at most [`UNWRITTEN_BYTES_MAX`] bytes and one answer.
+pub const SMALL_ANSWER_BYTES: usize = 16 * 1024;
+
+/// Answers of one connection that are ready and not written; no further request is read beyond it.
+pub const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
+
+/// A Fetch for whose answer there was no memory gets this much, or its first batch, when it is its
+/// turn: many clients get something, instead of one all.
+pub const PRESSED_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// What an answer of unknown length waits for before it is made.
+pub const UNKNOWN_ANSWER_BYTES: usize = 256 * 1024;
 
 /// Requests of one connection that were taken and not answered; reading pauses at this number.
 /// Kafka's own clients keep five under way, librdkafka more when its idempotence is off.
@@ -28,8 +76,12 @@ pub const IN_FLIGHT_MAX: usize = 64;
 /// time-out in Kafka; this is what Kafka's clients give to requests with an answer.
 pub const SILENT_PRODUCE_MAX: Duration = Duration::from_secs(30);
 
-/// Waiting Fetches of one connection. A client has one; more would only multiply answers in memory.
-pub const FETCHES_IN_FLIGHT_MAX: u32 = 4;
+/// Fetches of one connection that are being answered. Kafka handles one request of a connection at
+/// a time; and an answer that has got its memory must not stand behind one that waits for some.
+pub const FETCHES_IN_FLIGHT_MAX: usize = 1;
+
+/// The longest time a Fetch waits for records, whatever it asks for. Clients ask for half a second.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Longest frame of any request but Produce. The largest in use are a group leader's assignments.
 pub const OTHER_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -41,6 +93,9 @@ pub const OTHER_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Frames up to this length take no share of [`OTHER_FRAMES_BYTES_MAX`]: they are part of the
 /// connection's read-ahead.
 pub const SMALL_FRAME_BYTES: usize = ottla_wire::limits::READ_AHEAD_BYTES;
+
+/// Elements of a request that are not worth counting: those of the requests that come often.
+pub const FEW_ELEMENTS: usize = 256;
 
 /// How many connections may wait in the kernel is its own matter; after an accept that failed
 /// (no file descriptors), the next try waits this long.
@@ -96,5 +151,7 @@ pub const STRANGER_LINES_MAX: u32 = 10;
 /// See [`STRANGER_LINES_MAX`].
 pub const STRANGER_LINES_PERIOD: Duration = Duration::from_secs(10);
 
-const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX);
+const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX / 2);
+const _: () = assert!(UNKNOWN_ANSWER_BYTES > SMALL_ANSWER_BYTES);
+const _: () = assert!(ANSWERS_BYTES_MIN >= FETCH_BYTES_MAX);
 const _: () = assert!(SMALL_FRAME_BYTES < OTHER_FRAME_BYTES_MAX);

@@ -1,19 +1,27 @@
 //! Accepts connections and owns their tasks.
+//!
+//! Three bounds: so many connections in all, so many from one address, so many new ones per second.
+//! What is beyond the first two is closed at once; what comes faster than the third waits in the
+//! system's queue. In all there are never so many that the process runs out of files: the log and
+//! the object store need some too.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_env::net::{TcpListener, TcpStream};
 use ottla_telemetry::RateLimited;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::connection;
 use crate::context::{ConnectionInfo, Context, Software};
 use crate::limits;
 
-static ACCEPT_LINES: RateLimited =
+static FAILED_LINES: RateLimited =
+    RateLimited::new(limits::STRANGER_LINES_MAX, limits::STRANGER_LINES_PERIOD);
+static TOO_MANY_LINES: RateLimited =
     RateLimited::new(limits::STRANGER_LINES_MAX, limits::STRANGER_LINES_PERIOD);
 
 /// The connections of one listener.
@@ -24,30 +32,33 @@ struct Connections {
     addresses: BTreeMap<Id, IpAddr>,
     per_address: BTreeMap<IpAddr, usize>,
     accepted: u64,
+    connections_max: usize,
 }
 
 /// Accepts until the broker drains, then waits for the open connections to end: those that have not
 /// after [`limits::DRAIN_MAX`] are cut.
 pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>) {
-    let mut connections = Connections {
-        context: context.clone(),
-        tasks: JoinSet::new(),
-        addresses: BTreeMap::new(),
-        per_address: BTreeMap::new(),
-        accepted: 0,
-    };
+    let mut connections = Connections::new(context.clone());
+    let mut pace = Pace::new(context.options.edge.connections_rate);
     loop {
+        let next = async {
+            pace.until_next().await;
+            listener.accept().await
+        };
         tokio::select! {
             biased;
             () = context.until_draining() => break,
             Some(ended) = connections.tasks.join_next_with_id() => connections.ended(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((socket, address)) => connections.accept(socket, address),
+            accepted = next => match accepted {
+                Ok((socket, address)) => {
+                    pace.accepted(Instant::now());
+                    connections.accept(socket, address);
+                }
                 Err(error) => {
-                    if let Some(suppressed) = ACCEPT_LINES.permit() {
+                    if let Some(suppressed) = FAILED_LINES.permit() {
                         tracing::warn!(%error, suppressed, "cannot accept a connection");
                     }
-                    ottla_env::delay(limits::ACCEPT_PAUSE).await;
+                    pace.next = Instant::now() + limits::ACCEPT_PAUSE;
                 }
             },
         }
@@ -61,15 +72,78 @@ pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>) {
     connections.tasks.shutdown().await;
 }
 
+/// When the next connection may be accepted. Every one moves that by its part of a second; what was
+/// not used in quiet times is there for a while.
+struct Pace {
+    next: Instant,
+    step: Duration,
+    /// Where `next` would be if nothing had been saved up.
+    due: Instant,
+}
+
+impl Pace {
+    /// `rate` per second; 0: no bound.
+    fn new(rate: u32) -> Self {
+        let now = Instant::now();
+        let step = Duration::from_secs(1).checked_div(rate).unwrap_or_default();
+        let saved = Duration::from_secs(limits::CONNECTIONS_BURST_SECONDS.into());
+        Self { next: now, step, due: now.checked_sub(saved).unwrap_or(now) }
+    }
+
+    async fn until_next(&self) {
+        // A timer takes a tick even when its time has come.
+        if self.next > Instant::now() {
+            sleep_until(self.next).await;
+        }
+    }
+
+    fn accepted(&mut self, now: Instant) {
+        let saved = Duration::from_secs(limits::CONNECTIONS_BURST_SECONDS.into());
+        let earliest = now.checked_sub(saved).unwrap_or(now);
+        self.due = self.due.max(earliest) + self.step;
+        self.next = self.due.max(now);
+    }
+}
+
 impl Connections {
+    fn new(context: Arc<Context>) -> Self {
+        let wanted = context.options.edge.connections_max as usize;
+        let files = ottla_env::raise_open_files_limit().unwrap_or(u64::MAX);
+        let possible = usize::try_from(files.saturating_sub(limits::FILES_KEPT).max(1));
+        let connections_max = wanted.min(possible.unwrap_or(usize::MAX));
+        if connections_max < wanted {
+            tracing::info!(
+                "at most {connections_max} client connections: the process may open {files} files"
+            );
+        }
+        let read_ahead = connections_max.saturating_mul(ottla_wire::limits::READ_AHEAD_BYTES);
+        context.metrics.memory.bytes_max.with(["connections"]).set_bytes(read_ahead);
+        Self {
+            context,
+            tasks: JoinSet::new(),
+            addresses: BTreeMap::new(),
+            per_address: BTreeMap::new(),
+            accepted: 0,
+            connections_max,
+        }
+    }
+
     fn accept(&mut self, socket: TcpStream, address: SocketAddr) {
-        let ip = address.ip();
+        let ip = address.ip().to_canonical();
         let of_address = self.per_address.get(&ip).copied().unwrap_or(0);
         let all = self.tasks.len();
-        if of_address >= limits::CONNECTIONS_PER_ADDRESS_MAX || all >= limits::CONNECTIONS_MAX {
+        let per_address_max = self.context.options.edge.connections_per_address_max as usize;
+        let too_many_of_address = !ip.is_loopback() && of_address >= per_address_max;
+        if too_many_of_address || all >= self.connections_max {
             self.context.metrics.kafka.connections_closed.with(["too_many"]).inc();
-            if let Some(suppressed) = ACCEPT_LINES.permit() {
-                tracing::warn!(client = %ip, of_address, all, suppressed, "too many connections");
+            if let Some(suppressed) = TOO_MANY_LINES.permit() {
+                let setting = match too_many_of_address {
+                    true => "kafka.connections_per_address",
+                    false => "kafka.connections_max",
+                };
+                tracing::warn!(
+                    client = %address, of_address, all, setting, suppressed, "too many connections"
+                );
             }
             return;
         }
@@ -78,6 +152,7 @@ impl Connections {
             client_id: "".into(),
             address,
             software: Software::default(),
+            last_request: None,
         };
         self.accepted += 1;
         self.context.metrics.kafka.connections_accepted.inc();
@@ -105,5 +180,33 @@ impl Connections {
                 self.per_address.remove(&ip);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_come_at_the_rate_after_what_was_saved_up() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(100);
+        for _ in 0..1_000 {
+            pace.until_next().await;
+            pace.accepted(Instant::now());
+        }
+        let took = begin.elapsed();
+        assert!(took >= Duration::from_millis(7_900) && took <= Duration::from_millis(8_200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_rate_nothing_waits() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(0);
+        for _ in 0..1_000 {
+            pace.until_next().await;
+            pace.accepted(Instant::now());
+        }
+        assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ottla_model::{Az, BrokerId};
 
+use crate::limits;
+
 /// A broker's settings.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
@@ -25,6 +27,36 @@ pub struct BrokerOptions {
     /// How long the first rebalance of an empty group waits for more members
     /// (`group.initial.rebalance.delay.ms`).
     pub group_initial_rebalance_delay: Duration,
+    /// What clients may take of it.
+    pub edge: EdgeOptions,
+}
+
+/// How much strangers may take.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// Open connections.
+    pub connections_max: u32,
+    /// Open connections from one address. Loopback addresses are not held to it: whoever connects
+    /// from them runs on this machine, or is a proxy that speaks for many.
+    pub connections_per_address_max: u32,
+    /// Connections accepted per second; 0: as they come.
+    pub connections_rate: u32,
+    /// How long a connection may be without a request (`connections.max.idle.ms`).
+    pub idle_max: Duration,
+    /// Bytes of answers that clients have not taken yet.
+    pub answers_bytes: usize,
+}
+
+impl Default for EdgeOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: limits::CONNECTIONS_MAX_DEFAULT,
+            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX_DEFAULT,
+            connections_rate: limits::CONNECTIONS_RATE_DEFAULT,
+            idle_max: limits::IDLE_MAX_DEFAULT,
+            answers_bytes: limits::ANSWERS_BYTES_DEFAULT,
+        }
+    }
 }
 
 impl Default for BrokerOptions {
@@ -38,6 +70,7 @@ impl Default for BrokerOptions {
             num_partitions: 1,
             default_replication_factor: 1,
             group_initial_rebalance_delay: Duration::from_secs(3),
+            edge: EdgeOptions::default(),
         }
     }
 }

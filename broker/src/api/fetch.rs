@@ -15,6 +15,7 @@
 //!
 //! Sources: Kafka's `FetchRequest.json`, `KafkaApis.handleFetchRequest`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ use ottla_control_api::PartitionBounds;
 use ottla_control_api::view::TopicInfo;
 use ottla_model::Offset;
 use ottla_storage::read::{FetchPartition, FetchRequest as Read, FetchedPartition, Isolation};
+use ottla_storage::write::Reservation;
+use ottla_wire::batch;
 use ottla_wire::fetch_response::{
     FetchResponse, FetchTopic, FetchedPartition as PartitionResponse,
 };
@@ -44,20 +47,22 @@ const NO_SESSION_EPOCH: i32 = -1;
 /// Answers a request.
 pub(crate) async fn handle(
     context: &Context,
-    _connection: &ConnectionInfo,
+    connection: &ConnectionInfo,
     version: i16,
     request: FetchRequest,
-) -> Result<FetchResponse, Closes> {
+) -> Result<(FetchResponse, Option<Reservation>), Closes> {
     if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
         return Err(Closes("a Fetch claims to come from a replica; there are none"));
     }
     if request.session_id != 0 && request.session_epoch != NO_SESSION_EPOCH {
         let error_code = Kafka::FetchSessionIdNotFound.code();
-        return Ok(FetchResponse { error_code, topics: Vec::new() });
+        return Ok((FetchResponse { error_code, topics: Vec::new() }, None));
     }
     let named_by = if version >= BY_ID_FROM { NamedBy::Id } else { NamedBy::Name };
     let plan = Plan::of(context, named_by, &request);
-    let mut fetched = read(context, &request, &plan).await.into_iter();
+    let wanted = to_read_at_all(&request, &plan);
+    let (fetched, held) = read(context, connection.address.ip(), wanted).await;
+    let mut fetched = fetched.into_iter();
     let topics = plan.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|(index, checked)| {
             let fetched = checked.and_then(|()| fetched.next().ok_or(Kafka::UnknownServerError));
@@ -65,7 +70,7 @@ pub(crate) async fn handle(
         });
         FetchTopic { name: topic.name, id: topic.id, partitions: partitions.collect() }
     });
-    Ok(FetchResponse { error_code: 0, topics: topics.collect() })
+    Ok((FetchResponse { error_code: 0, topics: topics.collect() }, held))
 }
 
 /// A request with its partitions found, in its own order.
@@ -116,13 +121,14 @@ fn to_read(topic: &Arc<TopicInfo>, wanted: &Wanted) -> Result<FetchPartition, Ka
     })
 }
 
-async fn read(context: &Context, request: &FetchRequest, plan: &Plan) -> Vec<FetchedPartition> {
+fn to_read_at_all(request: &FetchRequest, plan: &Plan) -> Read {
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(limits::FETCH_BYTES_MAX);
-    let read = Read {
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    Read {
         // An error is told at once.
         max_wait: match plan.has_errors || plan.reads.is_empty() {
             true => Duration::ZERO,
-            false => Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)),
+            false => max_wait.min(limits::FETCH_WAIT_MAX),
         },
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         max_bytes,
@@ -132,15 +138,54 @@ async fn read(context: &Context, request: &FetchRequest, plan: &Plan) -> Vec<Fet
             Isolation::Uncommitted
         },
         partitions: plan.reads.clone(),
-    };
-    let at_once = Read { max_wait: Duration::ZERO, ..read.clone() };
-    tokio::select! {
-        biased;
-        fetched = context.reader.fetch(read) => return fetched,
-        () = context.until_draining() => {}
     }
-    // The broker stops: what is there now, instead of an answer that never comes.
-    context.reader.fetch(at_once).await
+}
+
+/// Reads, and sets memory aside for the answer.
+///
+/// How much there is to read is known only when it was read, and a fetch that waits for records
+/// must not hold memory for them. So: what was read is kept when there is memory for it. Otherwise
+/// it is let go, and read again when there is some; less of it, so that there is some for others.
+async fn read(
+    context: &Context,
+    client: IpAddr,
+    wanted: Read,
+) -> (Vec<FetchedPartition>, Option<Reservation>) {
+    let at_once = Read { max_wait: Duration::ZERO, ..wanted.clone() };
+    let fetched = tokio::select! {
+        biased;
+        fetched = context.reader.fetch(wanted) => fetched,
+        // The broker stops: what is there now, instead of an answer that never comes.
+        () = context.until_draining() => context.reader.fetch(at_once.clone()).await,
+    };
+    let bytes = length(&fetched);
+    if bytes <= limits::SMALL_ANSWER_BYTES {
+        return (fetched, None);
+    }
+    if let Some(held) = context.answers.try_reserve(client, bytes) {
+        return (fetched, Some(held));
+    }
+    let some = bytes.min(limits::PRESSED_ANSWER_BYTES.max(first_batch_length(&fetched)));
+    drop(fetched);
+    let mut held = match context.answers.reserve(client, some).await {
+        Ok(held) => held,
+        // A batch longer than the whole budget; it must go out all the same.
+        Err(_) => context.answers.charge(client, some),
+    };
+    let fetched = context.reader.fetch(Read { max_bytes: some, ..at_once }).await;
+    held.resize(length(&fetched));
+    (fetched, Some(held))
+}
+
+fn length(fetched: &[FetchedPartition]) -> usize {
+    fetched.iter().map(|partition| partition.records.length).sum()
+}
+
+/// Length of the batch that goes out whatever the limits.
+fn first_batch_length(fetched: &[FetchedPartition]) -> usize {
+    let first = fetched.iter().find_map(|partition| partition.records.pieces.first());
+    let header = first.and_then(|header| batch::parse_head(header).ok());
+    header.map_or(0, |header| header.length as usize)
 }
 
 fn partition_response(

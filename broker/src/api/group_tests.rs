@@ -39,6 +39,7 @@ fn connection() -> ConnectionInfo {
         client_id: "app".into(),
         address: ([127, 0, 0, 1], 5_000).into(),
         software: Software::default(),
+        last_request: None,
     }
 }
 

@@ -78,8 +78,9 @@ async fn find(
     let mut found = Vec::with_capacity(wanted.len().min(limits::TOPICS_PER_REQUEST_MAX));
     let mut seen = BTreeSet::new();
     for topic in wanted {
-        // Kafka answers a name that is asked twice once.
-        if seen.insert((topic.name.clone(), topic.topic_id)) {
+        // Kafka answers a name that is asked twice once. An id beside a name is not looked at.
+        let id = if topic.name.is_some() { Uuid::nil() } else { topic.topic_id };
+        if seen.insert((topic.name.clone(), id)) {
             found.push(find_one(context, topic, may_create).await);
         }
     }

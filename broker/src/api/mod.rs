@@ -11,6 +11,7 @@ pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
 pub mod describe_cluster;
+mod error_codes;
 pub(crate) mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -25,6 +26,8 @@ pub mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub mod sync_group;
 mod text;
+
+pub(crate) use error_codes::Errors;
 
 #[cfg(test)]
 mod group_tests;

@@ -15,9 +15,17 @@
 //!
 //! # Bounds
 //!
-//! Reading pauses at [`limits::IN_FLIGHT_MAX`] requests without answer. A Produce frame waits for
-//! the write path's budget before it is read; other frames have a small budget of their own. A
-//! frame or an answer that makes no progress closes the connection, as do ten idle minutes.
+//! Reading pauses at [`limits::IN_FLIGHT_MAX`] requests without answer, and at
+//! [`limits::UNWRITTEN_BYTES_MAX`] bytes of answers that the client has not taken. A Produce frame
+//! waits for the write path's budget; other frames have a small budget of their own (`receive`). The
+//! answers of all connections share a budget: a Fetch waits for its part of it before it holds
+//! records. A frame or an answer that makes no progress closes the connection, as do ten idle
+//! minutes.
+//!
+//! No waits in a circle: an answer that holds memory stands behind answers of its connection that
+//! are ready, or wait for the write path or the control plane, but never behind one that waits for
+//! memory, because a connection has one Fetch under way at a time. So what holds memory is written
+//! as soon as the client takes it, or the client is closed.
 //!
 //! # Ends
 //!
@@ -26,17 +34,21 @@
 //! drains, reading stops and what was taken is answered. A panic in a handler ends this task, and
 //! with it this connection only.
 
+mod log;
 mod read;
+mod receive;
+mod unwritten;
 mod write;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use ottla_env::net::TcpStream;
-use ottla_telemetry::RateLimited;
+use ottla_telemetry::Metrics;
+use ottla_telemetry::metrics::Gauge;
 use ottla_wire::frame::FrameError;
-use ottla_wire::response::{EncodeError, Frame};
+use ottla_wire::limits::READ_AHEAD_BYTES;
+use ottla_wire::response::EncodeError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
@@ -44,6 +56,7 @@ use crate::api::Closes;
 use crate::context::{ConnectionInfo, Context};
 use crate::dispatch::Malformed;
 use crate::limits;
+use unwritten::ReadyAnswer;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +114,7 @@ impl End {
             Self::Idle => Some("idle"),
             Self::SlowReader => Some("slow_reader"),
             Self::Frame(_) => Some("frame"),
-            Self::Malformed(Malformed::Unsupported { .. }) => Some("unsupported"),
+            Self::Malformed(error) if error.is_unsupported() => Some("unsupported"),
             Self::Malformed(_) => Some("malformed"),
             Self::Refused(_) => Some("refused"),
             Self::Encode(_) => Some("defect"),
@@ -119,7 +132,7 @@ enum Outgoing {
 
 /// An answer on its way.
 struct Answer {
-    frame: BoxFuture<'static, Result<Frame, End>>,
+    ready: BoxFuture<'static, Result<ReadyAnswer, End>>,
     api: &'static str,
     arrival: Instant,
     /// Counts it as in flight until it is written.
@@ -127,31 +140,43 @@ struct Answer {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(context: Arc<Context>, socket: TcpStream, info: ConnectionInfo) {
-    let address = info.address;
+pub(crate) async fn serve(context: Arc<Context>, socket: TcpStream, mut info: ConnectionInfo) {
     let metrics = context.metrics.clone();
-    metrics.kafka.connections.inc();
-    let _open = OpenGuard(&context);
+    let _open = OpenGuard::new(&metrics);
     let end = match socket.set_nodelay(true) {
-        Ok(()) => serve_halves(&context, socket, info).await,
+        Ok(()) => serve_halves(&context, socket, &mut info).await,
         Err(error) => End::Io(error),
     };
     if let Some(reason) = end.reason() {
         metrics.kafka.connections_closed.with([reason]).inc();
     }
-    log_end(address.ip(), &end);
+    log::ended(&info, &end);
 }
 
 /// Counts the connection as closed, even when its task panics.
-struct OpenGuard<'a>(&'a Context);
+struct OpenGuard {
+    open: Gauge,
+    read_ahead: Gauge,
+}
 
-impl Drop for OpenGuard<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.kafka.connections.sub(1);
+impl OpenGuard {
+    fn new(metrics: &Metrics) -> Self {
+        let open = metrics.kafka.connections.clone();
+        let read_ahead = metrics.memory.bytes.with(["connections"]);
+        open.inc();
+        read_ahead.add(READ_AHEAD_BYTES as i64);
+        Self { open, read_ahead }
     }
 }
 
-async fn serve_halves(context: &Arc<Context>, socket: TcpStream, info: ConnectionInfo) -> End {
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.open.dec();
+        self.read_ahead.sub(READ_AHEAD_BYTES as i64);
+    }
+}
+
+async fn serve_halves(context: &Arc<Context>, socket: TcpStream, info: &mut ConnectionInfo) -> End {
     let (input, output) = socket.into_split();
     let (outgoing, queue) = mpsc::channel(limits::IN_FLIGHT_MAX);
     let read = read::requests(context, input, info, outgoing);
@@ -167,22 +192,5 @@ async fn serve_halves(context: &Arc<Context>, socket: TcpStream, info: Connectio
             Ok(()) => read.await,
             Err(end) => end,
         },
-    }
-}
-
-static CLOSED_LINES: RateLimited =
-    RateLimited::new(limits::STRANGER_LINES_MAX, limits::STRANGER_LINES_PERIOD);
-
-fn log_end(client: IpAddr, end: &End) {
-    match end {
-        End::Closed | End::Drained | End::Idle | End::Io(_) => {
-            tracing::debug!(%client, reason = %end, "connection ended");
-        }
-        End::Encode(_) => tracing::error!(%client, reason = %end, "closing a connection"),
-        _ => {
-            if let Some(suppressed) = CLOSED_LINES.permit() {
-                tracing::warn!(%client, reason = %end, suppressed, "closing a connection");
-            }
-        }
     }
 }

@@ -1,35 +1,41 @@
 //! The reading half: takes requests off the socket, starts them in the order they may start.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use futures_util::future::BoxFuture;
 use kafka_protocol::messages::ApiKey;
+use ottla_env::net::OwnedReadHalf;
 use ottla_storage::write::Reservation;
 use ottla_wire::frame::{FrameHead, FrameReader};
-use tokio::io::AsyncRead;
+use ottla_wire::limits::ELEMENT_BYTES;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use super::receive::{self, while_connected};
+use super::unwritten::{ReadyAnswer, Unwritten};
 use super::{Answer, End, Outgoing};
-use crate::api::Closes;
 use crate::context::{ConnectionInfo, Context};
-use crate::dispatch::{self, Malformed, Received, Started};
+use crate::dispatch::{self, Received, Reply, Started};
 use crate::limits;
 
 /// Reads and starts requests until the connection ends; returns why.
 pub(super) async fn requests(
     context: &Arc<Context>,
-    input: impl AsyncRead + Unpin,
-    info: ConnectionInfo,
+    input: OwnedReadHalf,
+    info: &mut ConnectionInfo,
     outgoing: mpsc::Sender<Outgoing>,
 ) -> End {
     let mut half = ReadingHalf {
         context,
         frames: FrameReader::new(input),
+        client: info.address.ip(),
         info,
         outgoing,
         in_flight: Arc::new(Semaphore::new(limits::IN_FLIGHT_MAX)),
-        fetches: Arc::new(Semaphore::new(limits::FETCHES_IN_FLIGHT_MAX as usize)),
+        fetches: Arc::new(Semaphore::new(limits::FETCHES_IN_FLIGHT_MAX)),
+        unwritten: Unwritten::new(),
         undecided: watch::Sender::new(0),
         waiting: Arc::new(AtomicU32::new(0)),
     };
@@ -37,7 +43,7 @@ pub(super) async fn requests(
         let head = tokio::select! {
             biased;
             () = context.until_draining() => return End::Drained,
-            head = timeout(limits::IDLE_MAX, half.frames.head()) => head,
+            head = timeout(context.options.edge.idle_max, half.frames.head()) => head,
         };
         let head = match head {
             Err(_) => return End::Idle,
@@ -51,107 +57,100 @@ pub(super) async fn requests(
     }
 }
 
-struct ReadingHalf<'a, R> {
+struct ReadingHalf<'a> {
     context: &'a Arc<Context>,
-    frames: FrameReader<R>,
-    info: ConnectionInfo,
+    frames: FrameReader<OwnedReadHalf>,
+    client: IpAddr,
+    info: &'a mut ConnectionInfo,
     outgoing: mpsc::Sender<Outgoing>,
     in_flight: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
+    unwritten: Unwritten,
     /// Produce requests that were buffered and not decided.
     undecided: watch::Sender<usize>,
     /// The same number, where the write path looks whether waiting longer gains anything.
     waiting: Arc<AtomicU32>,
 }
 
-/// What a frame holds while it is read and handled.
-enum Held {
-    Produce(Reservation),
-    Other(#[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>),
-}
-
-impl<R: AsyncRead + Unpin> ReadingHalf<'_, R> {
+impl ReadingHalf<'_> {
     /// Reads the frame that `head` begins, and starts its request.
     async fn take(&mut self, head: FrameHead) -> Result<(), End> {
-        let in_flight = acquire(&self.in_flight, 1).await?;
-        let held = self.reserve(head).await?;
-        let frame = self.frames.body(head, limits::FRAME_STALL_MAX).await?;
+        let input = self.frames.get_ref();
+        let in_flight = while_connected(input, acquire(&self.in_flight)).await??;
+        while_connected(input, self.unwritten.has_room()).await?;
+        let (frame, held) =
+            receive::frame(self.context, &mut self.frames, self.client, head).await?;
         let arrival = Instant::now();
         self.context.metrics.kafka.received_bytes.add(frame.len() as u64 + 4);
 
-        let received = Received::parse(frame, arrival, &mut self.info)?;
-        let fetch_slot = match received.api.key {
-            ApiKey::Produce => None,
-            key => {
-                self.all_decided().await;
-                match key {
-                    ApiKey::Fetch => Some(acquire(&self.fetches, 1).await?),
-                    _ => None,
-                }
+        let received = Received::parse(frame, arrival, self.info)?;
+        let decoded = decoded(held.as_ref(), received.elements);
+        let mut fetch_slot = None;
+        if received.api.key != ApiKey::Produce {
+            let input = self.frames.get_ref();
+            while_connected(input, self.all_decided()).await?;
+            if received.api.key == ApiKey::Fetch {
+                fetch_slot = Some(while_connected(input, acquire(&self.fetches)).await??);
+                // The answer of the fetch before may be ready by now.
+                while_connected(input, self.unwritten.has_room()).await?;
             }
-        };
+        }
         let api = received.api.name;
-        let started = match held {
-            Held::Produce(reservation) => {
+        let started = match (received.api.key, held) {
+            (ApiKey::Produce, Some(reservation)) => {
                 let waiting = self.waiting.clone();
-                dispatch::produce(self.context, &self.info, received, reservation, waiting)?
+                dispatch::produce(self.context, self.info, received, reservation, waiting)?
             }
-            Held::Other(_) => dispatch::other(self.context, &mut self.info, received).await?,
+            (ApiKey::JoinGroup | ApiKey::SyncGroup, _held) => {
+                // These wait for other members, as long as those like.
+                let other = dispatch::other(self.context, self.info, received);
+                while_connected(self.frames.get_ref(), other).await??
+            }
+            (_, _held) => dispatch::other(self.context, self.info, received).await?,
         };
-        let outgoing = match started {
-            Started::Answered(frame) => Outgoing::Answer(Answer {
-                frame: Box::pin(std::future::ready(Ok(frame))),
-                api,
-                arrival,
-                in_flight,
+        let ready: BoxFuture<'static, Result<Reply, End>> = match started {
+            Started::Answered(reply) => Box::pin(std::future::ready(Ok(reply))),
+            Started::Fetching(reply) => Box::pin(async move {
+                let _slot = fetch_slot;
+                reply.await
             }),
-            Started::Fetching(frame) => {
-                let frame = Box::pin(async move {
-                    let _slot = fetch_slot;
-                    frame.await
-                });
-                Outgoing::Answer(Answer { frame, api, arrival, in_flight })
-            }
-            Started::Appending(frame) => {
-                let decided = Undecided::new(&self.undecided);
-                let frame = Box::pin(async move {
-                    let _until_decided = decided;
-                    frame.await
-                });
-                Outgoing::Answer(Answer { frame, api, arrival, in_flight })
+            Started::Appending(reply) => {
+                let until_decided = Undecided::new(&self.undecided);
+                Box::pin(async move {
+                    let _until_decided = until_decided;
+                    reply.await
+                })
             }
             Started::AppendingSilently(outcome) => {
-                let decided = Undecided::new(&self.undecided);
+                let until_decided = Undecided::new(&self.undecided);
                 let outcome = Box::pin(async move {
-                    let _until_decided = decided;
+                    let _until_decided = (until_decided, decoded);
                     outcome.await
                 });
-                Outgoing::Silent(outcome, in_flight)
+                return self.hand_over(Outgoing::Silent(outcome, in_flight)).await;
             }
         };
-        self.outgoing.send(outgoing).await.map_err(|_| End::Closed)
+        let ready = Box::pin(self.when_ready(ready, decoded));
+        self.hand_over(Outgoing::Answer(Answer { ready, api, arrival, in_flight })).await
     }
 
-    /// Waits for the memory that a frame may take.
-    async fn reserve(&self, head: FrameHead) -> Result<Held, End> {
-        if head.api_key == ApiKey::Produce as i16 {
-            let budget = self.context.writer().budget().clone();
-            return match budget.reserve(self.info.address.ip(), head.length).await {
-                Ok(reservation) => Ok(Held::Produce(reservation)),
-                Err(error) => {
-                    tracing::debug!(%error, "refused a produce frame");
-                    Err(Closes("a Produce request is longer than the whole byte budget").into())
-                }
-            };
+    /// Counts an answer from the moment when there is one.
+    fn when_ready(
+        &self,
+        reply: BoxFuture<'static, Result<Reply, End>>,
+        decoded: Option<Reservation>,
+    ) -> impl Future<Output = Result<ReadyAnswer, End>> + 'static {
+        let (context, unwritten) = (self.context.clone(), self.unwritten.clone());
+        let client = self.client;
+        async move {
+            let reply = reply.await?;
+            drop(decoded);
+            Ok(unwritten.ready(&context, client, reply))
         }
-        if head.length > limits::OTHER_FRAME_BYTES_MAX {
-            return Err(Malformed::TooLong { api_key: head.api_key, length: head.length }.into());
-        }
-        if head.length <= limits::SMALL_FRAME_BYTES {
-            return Ok(Held::Other(None));
-        }
-        let bytes = head.length as u32;
-        Ok(Held::Other(Some(acquire(&self.context.other_frames, bytes).await?)))
+    }
+
+    async fn hand_over(&self, outgoing: Outgoing) -> Result<(), End> {
+        self.outgoing.send(outgoing).await.map_err(|_| End::Closed)
     }
 
     /// Waits until no Produce of this connection is undecided.
@@ -161,9 +160,15 @@ impl<R: AsyncRead + Unpin> ReadingHalf<'_, R> {
     }
 }
 
+/// Counts what a large request takes in memory besides its bytes, until it is answered.
+fn decoded(held: Option<&Reservation>, elements: usize) -> Option<Reservation> {
+    let is_large = elements > limits::FEW_ELEMENTS;
+    held.filter(|_| is_large).map(|held| held.charge(elements * ELEMENT_BYTES))
+}
+
 /// The semaphores are never closed.
-async fn acquire(semaphore: &Arc<Semaphore>, n: u32) -> Result<OwnedSemaphorePermit, End> {
-    semaphore.clone().acquire_many_owned(n).await.map_err(|_| End::Closed)
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, End> {
+    semaphore.clone().acquire_owned().await.map_err(|_| End::Closed)
 }
 
 /// Counts a Produce as undecided until it is dropped.

@@ -44,6 +44,17 @@ section! {
         /// How long the first rebalance of an empty group waits for more members
         /// (`group.initial.rebalance.delay.ms`).
         group_initial_rebalance_delay: Duration = "3s", range "0ms" to "5m";
+        /// Open client connections. There are fewer when the process may not open as many files.
+        connections_max: u32 = "50000", range "1" to "1000000";
+        /// Open client connections from one address. Loopback addresses are not held to it.
+        connections_per_address: u32 = "1000", range "1" to "1000000";
+        /// Client connections accepted per second; those that come faster wait. 0: no bound.
+        connections_rate: u32 = "500", range "0" to "1000000";
+        /// A connection without a request for this long is closed (`connections.max.idle.ms`).
+        connections_max_idle: Duration = "10m", range "1s" to "1d";
+        /// Memory for answers that clients have not taken yet. When it is used up, fetches wait, and
+        /// clients that take nothing of their answers are closed after 10 seconds.
+        answer_bytes: ByteSize = "256MiB", range "64MiB" to "1TiB";
     }
 }
 
@@ -120,7 +131,7 @@ section! {
         /// Objects uploaded at the same time.
         uploads_max: u32 = "16", range "1" to "1024";
         /// Memory for records that are received but not yet durable. When it is used up, producers
-        /// wait; a Produce request larger than this is refused.
+        /// wait; a Produce request larger than half of this is refused.
         budget_bytes: ByteSize = "256MiB", range "8MiB" to "1TiB";
     }
 }

@@ -10,11 +10,13 @@
 //! The API key, the first field of every request, is shown before the rest is read: whether to
 //! wait for memory, and for which, depends on it.
 
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout};
 
 use crate::limits::{FRAME_BYTES_MAX, FRAME_GROWTH_BYTES, READ_AHEAD_BYTES, REQUEST_HEAD_BYTES};
 
@@ -33,6 +35,9 @@ pub enum FrameError {
     /// The peer stopped sending within a frame.
     #[error("no byte of a frame came for {0:?}")]
     Stalled(Duration),
+    /// The peer sends too slowly.
+    #[error("a frame did not come whole in the time it has")]
+    TooSlow,
     /// The socket failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -52,12 +57,40 @@ pub struct FrameHead {
 pub struct FrameReader<R> {
     io: R,
     buffer: BytesMut,
+    /// Whether the buffer was made for the frame that is being read, and holds nothing else.
+    own_allocation: bool,
+}
+
+/// How long a sender is waited for within one frame. Only the time spent reading counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The longest pause between two bytes.
+    pub stall: Duration,
+    /// What is left for the whole frame: a byte now and then is not enough.
+    pub left: Duration,
+}
+
+impl Patience {
+    async fn read(
+        &mut self,
+        read: impl Future<Output = io::Result<usize>>,
+    ) -> Result<usize, FrameError> {
+        let began = Instant::now();
+        match timeout(self.stall.min(self.left), read).await {
+            Ok(read) => {
+                self.left = self.left.saturating_sub(began.elapsed());
+                Ok(read?)
+            }
+            Err(_) if self.left <= self.stall => Err(FrameError::TooSlow),
+            Err(_) => Err(FrameError::Stalled(self.stall)),
+        }
+    }
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `io`.
     pub fn new(io: R) -> Self {
-        Self { io, buffer: BytesMut::new() }
+        Self { io, buffer: BytesMut::new(), own_allocation: false }
     }
 
     /// Waits for the next frame and looks at its first bytes; `None` when the peer closed between
@@ -89,34 +122,49 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(rest.first_chunk().map(|key| FrameHead { length, api_key: i16::from_be_bytes(*key) }))
     }
 
-    /// The frame that `head` announced, without its length field. `stall` is the longest pause
-    /// between two of its bytes. Not cancel safe in the sense that a dropped call leaves the
-    /// connection inside a frame.
-    pub async fn body(&mut self, head: FrameHead, stall: Duration) -> Result<Bytes, FrameError> {
+    /// How many bytes of the frame that `head` announced are here.
+    pub fn received(&self, head: FrameHead) -> usize {
+        self.buffer.len().saturating_sub(LENGTH_BYTES).min(head.length)
+    }
+
+    /// Reads on until `upto` bytes of the frame are here, which are at most the whole. Cancel safe.
+    pub async fn fill(
+        &mut self,
+        head: FrameHead,
+        upto: usize,
+        patience: &mut Patience,
+    ) -> Result<(), FrameError> {
         let whole = LENGTH_BYTES + head.length;
-        let mut own_allocation = false;
-        while self.buffer.len() < whole {
-            let missing = whole - self.buffer.len();
+        let wanted = LENGTH_BYTES + upto.min(head.length);
+        while self.buffer.len() < wanted {
+            let missing = wanted - self.buffer.len();
             if self.buffer.capacity() == self.buffer.len() {
                 self.grow(whole);
-                own_allocation = true;
+                self.own_allocation = true;
             }
             let mut exactly = (&mut self.buffer).limit(missing);
-            let read = tokio::time::timeout(stall, self.io.read_buf(&mut exactly))
-                .await
-                .map_err(|_| FrameError::Stalled(stall))??;
-            if read == 0 {
+            if patience.read(self.io.read_buf(&mut exactly)).await? == 0 {
                 return Err(FrameError::CutOff);
             }
         }
+        Ok(())
+    }
+
+    /// Takes the frame, all of which must be here, without its length field.
+    pub fn take(&mut self, head: FrameHead) -> Bytes {
         // An allocation that was made for the frame goes with it: what is left of it here would
         // keep all of it in memory for as long as the connection is idle.
-        let frame = if own_allocation {
+        let frame = if std::mem::take(&mut self.own_allocation) {
             std::mem::take(&mut self.buffer)
         } else {
-            self.buffer.split_to(whole)
+            self.buffer.split_to(LENGTH_BYTES + head.length)
         };
-        Ok(frame.freeze().split_off(LENGTH_BYTES))
+        frame.freeze().split_off(LENGTH_BYTES)
+    }
+
+    /// What is read from.
+    pub fn get_ref(&self) -> &R {
+        &self.io
     }
 
     /// Moves the first bytes of a frame of `whole` bytes to a larger allocation, never larger than
@@ -135,7 +183,19 @@ mod tests {
 
     use super::*;
 
-    const STALL: Duration = Duration::from_secs(10);
+    const PATIENCE: Patience =
+        Patience { stall: Duration::from_secs(10), left: Duration::from_secs(60) };
+
+    impl<R: AsyncRead + Unpin> FrameReader<R> {
+        async fn body(&mut self, head: FrameHead) -> Result<Bytes, FrameError> {
+            let mut patience = PATIENCE;
+            // In two steps, as a connection that waits for memory does.
+            self.fill(head, head.length / 2, &mut patience).await?;
+            self.fill(head, head.length, &mut patience).await?;
+            assert_eq!(self.received(head), head.length);
+            Ok(self.take(head))
+        }
+    }
 
     fn framed(body: &[u8]) -> Vec<u8> {
         [&(body.len() as i32).to_be_bytes(), body].concat()
@@ -151,7 +211,7 @@ mod tests {
             for expected in [&small, &large, &small] {
                 let head = mock.head().await.unwrap().unwrap();
                 assert_eq!(head.length, expected.len());
-                assert_eq!(mock.body(head, STALL).await.unwrap(), expected[..]);
+                assert_eq!(mock.body(head).await.unwrap(), expected[..]);
             }
             assert_eq!(mock.head().await.unwrap(), None);
         }
@@ -203,7 +263,7 @@ mod tests {
         let mut reader = FrameReader::new(&stream[..]);
         let head = reader.head().await.unwrap().unwrap();
         assert_eq!(head.length, FRAME_BYTES_MAX);
-        assert!(matches!(reader.body(head, STALL).await, Err(FrameError::CutOff)));
+        assert!(matches!(reader.body(head).await, Err(FrameError::CutOff)));
         assert!(reader.buffer.capacity() <= stream.len() + 2 * FRAME_GROWTH_BYTES);
     }
 
@@ -214,7 +274,7 @@ mod tests {
             for chunk in [1_000, 60_000, 1 << 20] {
                 let mut reader = tokio_test_reader(&stream, chunk);
                 let head = reader.head().await.unwrap().unwrap();
-                let frame = reader.body(head, STALL).await.unwrap();
+                let frame = reader.body(head).await.unwrap();
                 assert_eq!(reader.buffer.capacity(), 0, "the connection holds on to the frame");
                 let frame = frame.try_into_mut().map_err(|_| "somebody else holds it").unwrap();
                 assert!(frame.capacity() <= length + 64, "{} for {length}", frame.capacity());
@@ -229,7 +289,28 @@ mod tests {
         tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 20, 0, 3, 0, 0]).await.unwrap();
         let head = reader.head().await.unwrap().unwrap();
         assert_eq!(head, FrameHead { length: 20, api_key: 3 });
-        assert!(matches!(reader.body(head, STALL).await, Err(FrameError::Stalled(_))));
+        assert!(matches!(reader.body(head).await, Err(FrameError::Stalled(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_comes_byte_by_byte_has_a_deadline_for_the_whole() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut reader = FrameReader::new(server);
+        let send = async {
+            tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 20, 0, 3]).await.unwrap();
+            for _ in 0..20 {
+                tokio::time::advance(Duration::from_secs(9)).await;
+                tokio::io::AsyncWriteExt::write_all(&mut client, &[0]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let receive = async {
+            let head = reader.head().await.unwrap().unwrap();
+            let begin = Instant::now();
+            assert!(matches!(reader.body(head).await, Err(FrameError::TooSlow)));
+            assert!(begin.elapsed() <= Duration::from_secs(70));
+        };
+        tokio::join!(send, receive);
     }
 
     proptest! {
@@ -240,7 +321,7 @@ mod tests {
             runtime.block_on(async {
                 let mut reader = FrameReader::new(&stream[..]);
                 while let Ok(Some(head)) = reader.head().await {
-                    if reader.body(head, STALL).await.is_err() { break }
+                    if reader.body(head).await.is_err() { break }
                 }
             });
         }

@@ -162,6 +162,11 @@ impl Budget {
         self.take_now(&mut self.lock(), Wanted { client, bytes, frame: None })
     }
 
+    /// Counts bytes that are held already, whatever is free.
+    pub fn charge(&self, client: IpAddr, bytes: usize) -> Reservation {
+        self.take(&mut self.lock(), Wanted { client, bytes, frame: None })
+    }
+
     /// Begins a frame of `length` bytes, which holds nothing yet.
     pub fn begin(&self, client: IpAddr, length: usize) -> Result<Unfinished, BudgetError> {
         check(length, self.0.frame_max)?;
@@ -392,8 +397,24 @@ impl Unfinished {
 impl Reservation {
     /// Counts further bytes for the same client, at once and whatever is free.
     pub fn charge(&self, bytes: usize) -> Reservation {
-        let wanted = Wanted { client: self.client, bytes, frame: None };
-        self.budget.take(&mut self.budget.lock(), wanted)
+        self.budget.charge(self.client, bytes)
+    }
+
+    /// Holds exactly `bytes` from now on: gives the rest back, or counts what is missing.
+    pub fn resize(&mut self, bytes: usize) {
+        let (more, less) = (bytes.saturating_sub(self.bytes), self.bytes.saturating_sub(bytes));
+        if more > 0 {
+            self.bytes += std::mem::take(&mut self.charge(more).bytes);
+        }
+        if less > 0 {
+            self.bytes = bytes;
+            drop(Self {
+                budget: self.budget.clone(),
+                client: self.client,
+                bytes: less,
+                unfinished: self.unfinished,
+            });
+        }
     }
 
     /// How many bytes it holds.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use ottla_broker::BrokerOptions;
+use ottla_broker::{BrokerOptions, EdgeOptions};
 use ottla_config::{Config, HostPort};
 use ottla_model::{Az, BrokerId};
 use ottla_object_io::{S3Credentials, S3Options, Store, StoreOptions, StoreUrl};
@@ -131,6 +131,13 @@ fn broker_options(config: &Config) -> Result<BrokerOptions> {
         num_partitions: kafka.num_partitions,
         default_replication_factor: kafka.default_replication_factor,
         group_initial_rebalance_delay: kafka.group_initial_rebalance_delay,
+        edge: EdgeOptions {
+            connections_max: kafka.connections_max,
+            connections_per_address_max: kafka.connections_per_address,
+            connections_rate: kafka.connections_rate,
+            idle_max: kafka.connections_max_idle,
+            answers_bytes: kafka.answer_bytes.as_usize(),
+        },
     })
 }
 

@@ -228,3 +228,15 @@ fn frames_that_are_received_at_the_same_time_all_get_done() {
         assert!(budget.lock().clients.is_empty() && budget.lock().waiting.is_empty());
     }
 }
+
+#[test]
+fn a_reservation_is_made_to_fit_what_is_held_in_the_end() {
+    let budget = budget(100);
+    let mut held = now(&budget, A, 20);
+    held.resize(5);
+    assert_eq!((budget.used(), held.bytes()), (5, 5));
+    held.resize(120);
+    assert_eq!((budget.used(), held.bytes()), (120, 120), "even beyond the budget");
+    drop(held);
+    assert_eq!(budget.used(), 0);
+}
