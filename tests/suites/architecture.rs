@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("ottla-telemetry", &["ottla-model"]),
     ("ottla-config", &["ottla-model"]),
     ("ottla-format", &["ottla-model"]),
-    ("ottla-wire", &["ottla-model", "ottla-env", "ottla-telemetry"]),
+    ("ottla-wire", &["ottla-model", "ottla-env", "ottla-telemetry", "ottla-test-kit"]),
     ("ottla-object-io", &["ottla-model", "ottla-env", "ottla-telemetry"]),
     ("ottla-control-api", &["ottla-model", "ottla-format"]),
     // For tests: a development dependency, see `the_binary_needs_nothing_that_only_tests_need`.

@@ -85,5 +85,5 @@ pub fn batch(values: &[&str]) -> Bytes {
 /// The same with a timestamp, and with header fields changed before it is sealed.
 pub fn batch_with(values: &[&str], timestamp: i64, change: impl FnOnce(&mut [u8])) -> Bytes {
     let values: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
-    changed(&of_values(&values, timestamp), change)
+    changed(&of_values(&values, timestamp), |bytes| change(bytes))
 }

@@ -20,10 +20,6 @@ pub fn of_values(values: &[&[u8]], timestamp: i64) -> Bytes {
 }
 
 /// A batch of (timestamp, value), its records compressed with gzip.
-///
-/// # Panics
-///
-/// Without a record.
 #[must_use]
 pub fn gzipped(records: &[(i64, &[u8])]) -> Bytes {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -33,10 +29,6 @@ pub fn gzipped(records: &[(i64, &[u8])]) -> Bytes {
 }
 
 /// A batch of (timestamp, value).
-///
-/// # Panics
-///
-/// Without a record.
 #[must_use]
 pub fn plain(records: &[(i64, &[u8])]) -> Bytes {
     with_header(records, 0, encoded(records)).into()
@@ -44,7 +36,7 @@ pub fn plain(records: &[(i64, &[u8])]) -> Bytes {
 
 /// The batch with some of its bytes changed, and its length and checksum set to what they then are.
 #[must_use]
-pub fn changed(batch: &[u8], change: impl FnOnce(&mut [u8])) -> Bytes {
+pub fn changed(batch: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut bytes = batch.to_vec();
     change(&mut bytes);
     seal(&mut bytes);
@@ -68,8 +60,8 @@ fn encoded(records: &[(i64, &[u8])]) -> Vec<u8> {
 }
 
 fn with_header(records: &[(i64, &[u8])], attributes: u16, body: Vec<u8>) -> Vec<u8> {
-    let times = records.iter().map(|(time, _)| *time);
-    let (first, max) = (records[0].0, times.max().unwrap_or_default());
+    let times = || records.iter().map(|(time, _)| *time);
+    let (first, max) = (times().next().unwrap_or_default(), times().max().unwrap_or_default());
     let count = records.len() as i32;
     let mut bytes = vec![0; HEADER_BYTES];
     bytes[12..16].fill(0xff);
@@ -93,7 +85,8 @@ fn seal(bytes: &mut [u8]) {
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
-fn push_varint(out: &mut Vec<u8>, value: i64) {
+/// Appends a number as records carry it: zigzag, seven bits a byte, the lowest first.
+pub fn push_varint(out: &mut Vec<u8>, value: i64) {
     let mut raw = ((value << 1) ^ (value >> 63)) as u64;
     while raw >= 0x80 {
         out.push(raw as u8 | 0x80);

@@ -1,54 +1,15 @@
+use ottla_test_kit::batch;
 use proptest::prelude::*;
 
 use super::*;
 
-/// An uncompressed batch of `values`, as a plain producer sends it.
+/// A plain batch of `values` at time 1,000.
 fn batch_of(values: &[&[u8]]) -> Vec<u8> {
-    let mut records = Vec::new();
-    for (i, value) in values.iter().enumerate() {
-        let mut body = vec![0, 0];
-        push_varint(&mut body, i as i32);
-        push_varint(&mut body, -1);
-        push_varint(&mut body, value.len() as i32);
-        body.extend_from_slice(value);
-        push_varint(&mut body, 0);
-        push_varint(&mut records, body.len() as i32);
-        records.extend_from_slice(&body);
-    }
-    let mut bytes = vec![0; BATCH_HEADER_BYTES];
-    bytes[16] = 2;
-    bytes[23..27].copy_from_slice(&(values.len() as i32 - 1).to_be_bytes());
-    bytes[27..35].copy_from_slice(&1_000i64.to_be_bytes());
-    bytes[35..43].copy_from_slice(&1_000i64.to_be_bytes());
-    bytes[43..57].fill(0xff);
-    bytes[57..61].copy_from_slice(&(values.len() as i32).to_be_bytes());
-    bytes.extend_from_slice(&records);
-    seal(&mut bytes);
-    bytes
-}
-
-/// Sets length and checksum to what the bytes are.
-fn seal(bytes: &mut [u8]) {
-    let length = bytes.len() as i32 - 12;
-    bytes[8..12].copy_from_slice(&length.to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[21..]);
-    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-}
-
-fn push_varint(out: &mut Vec<u8>, value: i32) {
-    let mut raw = ((value << 1) ^ (value >> 31)) as u32;
-    while raw >= 0x80 {
-        out.push(raw as u8 | 0x80);
-        raw >>= 7;
-    }
-    out.push(raw as u8);
+    batch::of_values(values, 1_000).to_vec()
 }
 
 fn with(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut bytes = batch_of(&[b"one", b"two"]);
-    change(&mut bytes);
-    seal(&mut bytes);
-    bytes
+    batch::changed(&batch_of(&[b"one", b"two"]), change).to_vec()
 }
 
 #[test]
@@ -138,14 +99,14 @@ fn a_count_that_the_bytes_cannot_hold_is_refused() {
 /// seconds and two gigabytes. Headers are not looked at here, so the batch is merely bytes.
 #[test]
 fn the_header_bomb_costs_nothing() {
-    let mut bytes = batch_of(&[]);
     let mut body = vec![0, 0, 0, 1, 1];
-    push_varint(&mut body, 1_000_000_000);
-    push_varint(&mut bytes, body.len() as i32);
-    bytes.extend_from_slice(&body);
-    bytes[23..27].fill(0);
-    bytes[57..61].copy_from_slice(&1i32.to_be_bytes());
-    seal(&mut bytes);
+    batch::push_varint(&mut body, 1_000_000_000);
+    let bytes = batch::changed(&batch_of(&[]), |bytes| {
+        batch::push_varint(bytes, body.len() as i64);
+        bytes.extend_from_slice(&body);
+        bytes[23..27].fill(0);
+        bytes[57..61].copy_from_slice(&1i32.to_be_bytes());
+    });
     assert_eq!(bytes.len(), 72);
     assert!(verify(&bytes).is_ok());
 }
