@@ -88,12 +88,11 @@ const LINGER_MS_MAX: i64 = 10_000;
 
 /// Every topic config, by name.
 pub const TOPIC_CONFIGS: &[TopicConfig] = &[
-    kept(
+    honoured(
         "cleanup.policy",
         ConfigType::ListOf(&["delete", "compact"]),
         "delete",
-        "What happens to old records: deleted by age or size, or compacted by key. A topic with \
-         \"compact\" takes only records with a key.",
+        "A topic with \"compact\" takes only records with a key. Neither is carried out yet.",
     ),
     kept(
         "compression.gzip.level",
@@ -204,6 +203,24 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
     ),
 ];
 
+/// The reference page of the table.
+pub fn reference_page() -> String {
+    let mut page = String::from(
+        "# Topic configs\n\nEvery topic config of Kafka is taken, checked and kept with its topic. \
+         Those marked *kept* have no effect here (yet): tools can set them and read them back.\n\n\
+         | Config | Default | Effect | Meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for config in TOPIC_CONFIGS {
+        let effect = match config.effect {
+            Effect::Honoured => "honoured",
+            Effect::Kept => "kept",
+        };
+        let (name, default, doc) = (config.name, config.default, config.doc);
+        page.push_str(&format!("| `{name}` | `{default}` | {effect} | {doc} |\n"));
+    }
+    page
+}
+
 /// The config of this name.
 pub fn find(name: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.iter().find(|config| config.name == name)
@@ -219,7 +236,7 @@ pub fn check<'a>(
         let config = find(name).ok_or_else(|| unknown(name))?;
         let value = value.ok_or_else(|| format!("Null value not supported for {name}"))?;
         config.check(value)?;
-        if checked.insert(name.to_owned(), value.trim().to_owned()).is_some() {
+        if checked.insert(name.to_owned(), config.normal(value)).is_some() {
             return Err(format!("{name} is given twice"));
         }
     }
@@ -237,15 +254,25 @@ fn unknown(name: &str) -> String {
 }
 
 impl TopicConfig {
+    /// A value that passes the check, as it is kept: readers compare it as it is.
+    fn normal(&self, value: &str) -> String {
+        match self.kind {
+            ConfigType::Boolean => value.trim().to_ascii_lowercase(),
+            _ => value.trim().to_owned(),
+        }
+    }
+
     /// Checks a value of this config.
     pub fn check(&self, value: &str) -> Result<(), String> {
         let value = value.trim();
         let name = self.name;
+        // In any case, as Kafka takes it: tools in Python write "True".
+        let same = |word: &&str| word.eq_ignore_ascii_case(value);
         let refuse = |wanted: String| {
             Err(format!("Invalid value {value:?} for configuration {name}: {wanted}"))
         };
         match self.kind {
-            ConfigType::Boolean if !matches!(value, "true" | "false") => {
+            ConfigType::Boolean if !["true", "false"].iter().any(same) => {
                 refuse("true or false".to_owned())
             }
             ConfigType::Integer { min, max } => match value.parse::<i64>() {
@@ -349,6 +376,12 @@ mod tests {
         assert!(check("message.timestamp.type", "createtime").is_err());
         assert!(super::check([("retention.ms", None)]).is_err());
         assert!(super::check([("flush.ms", Some("1")), ("flush.ms", Some("1"))]).is_err());
+    }
+
+    #[test]
+    fn booleans_are_taken_in_any_case_and_kept_in_one() {
+        let checked = check([("preallocate", Some(" True"))]).unwrap();
+        assert_eq!(checked.get("preallocate").unwrap(), "true");
     }
 
     /// The state machine reads some of them, and compares them as they are.

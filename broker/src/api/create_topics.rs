@@ -21,6 +21,7 @@ use kafka_protocol::messages::create_topics_response::{
 };
 use kafka_protocol::protocol::StrBytes;
 use ottla_control_api::CreateTopicRequest;
+use ottla_format::command::CreateTopicRefusal;
 use ottla_model::{TopicId, TopicName};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -107,6 +108,12 @@ async fn create(
     let configs = topic_configs::check(given)
         .map_err(|message| ApiError::new(Kafka::InvalidConfig, message))?;
     if validate_only {
+        // What the control plane decides when it is asked to create.
+        if let Some(other) =
+            context.view.topics().iter().find(|other| name.collides_with(&other.name))
+        {
+            return Err(errors::create_topic(&CreateTopicRefusal::Collides(other.name.clone())));
+        }
         return Ok(Created { id: TopicId::ZERO, partitions, replication_factor, configs });
     }
     let id = topics::fresh_id(context);

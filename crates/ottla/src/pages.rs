@@ -19,11 +19,12 @@ const DIRECTORY: &str = "docs/reference";
 /// How stale pages are renewed.
 const RENEW: &str = "cargo run -p ottla -- docs --write";
 
-fn pages() -> [(&'static str, String); 4] {
+fn pages() -> [(&'static str, String); 5] {
     [
         ("config.md", ottla_config::reference_markdown()),
         ("metrics.md", metrics_page()),
         ("api-versions.md", ottla_wire::apis::reference_page()),
+        ("topic-configs.md", ottla_broker::topic_configs::reference_page()),
         ("cli.md", cli_page()),
     ]
     .map(|(name, page)| (name, with_notice(&page)))
