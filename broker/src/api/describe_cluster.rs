@@ -7,7 +7,7 @@
 //! - v1: endpoint type (KIP-919).
 //! - v2: fenced brokers (KIP-1073). A fenced broker is gone here, so none is ever listed.
 //!
-//! Sources: Kafka's `DescribeClusterRequest.json`, `KafkaApis.handleDescribeCluster`.
+//! Sources: Kafka's `DescribeClusterRequest.json`, `AuthHelper.computeDescribeClusterResponse`.
 
 use kafka_protocol::ResponseError as Kafka;
 use kafka_protocol::messages::describe_cluster_response::{
@@ -20,8 +20,9 @@ use super::metadata::controller;
 use crate::context::{ConnectionInfo, Context};
 use crate::placement;
 
-/// Kafka's number for "brokers".
+/// Kafka's numbers for the kinds of endpoints.
 const ENDPOINTS_BROKERS: i8 = 1;
+const ENDPOINTS_CONTROLLERS: i8 = 2;
 
 /// Kafka's "every operation that exists on a cluster": Create, Alter, Describe, ClusterAction,
 /// DescribeConfigs, AlterConfigs, IdempotentWrite, CreateTokens and DescribeTokens, as bits. Without an
@@ -36,12 +37,19 @@ pub async fn handle(
     version: i16,
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
-    if version >= 1 && request.endpoint_type != ENDPOINTS_BROKERS {
+    let refused = match request.endpoint_type {
+        _ if version < 1 => None,
+        ENDPOINTS_BROKERS => None,
+        ENDPOINTS_CONTROLLERS => Some((
+            Kafka::MismatchedEndpointType,
+            "this is a broker: controllers have no Kafka listener to describe",
+        )),
+        _ => Some((Kafka::UnsupportedEndpointType, "only the brokers' endpoints (1) are known")),
+    };
+    if let Some((error, message)) = refused {
         return DescribeClusterResponse::default()
-            .with_error_code(Kafka::UnsupportedEndpointType.code())
-            .with_error_message(Some(StrBytes::from_static_str(
-                "only the brokers' endpoints can be described",
-            )));
+            .with_error_code(error.code())
+            .with_error_message(Some(StrBytes::from_static_str(message)));
     }
     let brokers = placement::serving(context.view.brokers());
     let operations =

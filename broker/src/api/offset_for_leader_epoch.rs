@@ -1,11 +1,17 @@
 //! OffsetForLeaderEpoch (key 23), versions 2–4.
 //!
 //! Every partition has one leader epoch for ever, so the end of that epoch is the high watermark.
-//! An epoch that is not known (a later one) has no end: −1 and −1, as Kafka answers.
+//! What Kafka answers for another one: a later epoch is not known and has no end, −1 and −1; an
+//! earlier one, which a client can bring from a cluster it was moved from, ended where the only
+//! epoch begins. A consumer takes −1 for "truncated" and starts over as `auto.offset.reset` says,
+//! so the difference decides whether it skips records.
 //!
 //! - v2: the client's current leader epoch (KIP-320). v3: replica id. v4: flexible versions.
 //!
-//! Sources: Kafka's `OffsetForLeaderEpochRequest.json`, `ReplicaManager.lastOffsetForLeaderEpoch`.
+//! Sources: Kafka's `OffsetForLeaderEpochRequest.json`, `ReplicaManager.lastOffsetForLeaderEpoch`,
+//! `LeaderEpochFileCache.endOffsetFor`.
+
+use std::cmp::Ordering;
 
 use kafka_protocol::ResponseError as Kafka;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -14,6 +20,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
 };
+use ottla_control_api::PartitionBounds;
 use ottla_control_api::view::TopicInfo;
 use ottla_model::LEADER_EPOCH;
 
@@ -66,10 +73,32 @@ async fn end_of_epoch(
         .await
         .map_err(|error| errors::read_call(&error))?
         .ok_or(errors::unknown_topic(errors::NamedBy::Name))?;
-    // An older epoch than the only one ended before the first record: Kafka answers the largest
-    // known epoch that is not larger, which does not exist.
-    match wanted.leader_epoch == LEADER_EPOCH.0 {
-        true => Ok((LEADER_EPOCH.0, bounds.high_watermark.0)),
-        false => Ok((-1, -1)),
+    Ok(end_in(&bounds, wanted.leader_epoch))
+}
+
+/// The epoch that ends, and where.
+fn end_in(bounds: &PartitionBounds, asked: i32) -> (i32, i64) {
+    match asked.cmp(&LEADER_EPOCH.0) {
+        Ordering::Equal => (LEADER_EPOCH.0, bounds.high_watermark.0),
+        Ordering::Less if asked >= 0 => (asked, bounds.log_start.0),
+        Ordering::Less | Ordering::Greater => (-1, -1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_model::Offset;
+
+    use super::*;
+
+    #[test]
+    fn an_earlier_epoch_ended_at_the_log_start_and_a_later_one_is_unknown() {
+        let (log_start, high_watermark) = (Offset(7), Offset(40));
+        let bounds = PartitionBounds { log_start, high_watermark, last_stable: high_watermark };
+        let only = LEADER_EPOCH.0;
+        assert_eq!(end_in(&bounds, only), (only, 40));
+        assert_eq!(end_in(&bounds, only - 1), (only - 1, 7));
+        assert_eq!(end_in(&bounds, only + 1), (-1, -1));
+        assert_eq!(end_in(&bounds, -1), (-1, -1), "no epoch");
     }
 }

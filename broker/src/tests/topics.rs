@@ -3,7 +3,7 @@
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest};
+use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, DescribeClusterRequest};
 
 use super::*;
 use crate::testing::{World, batch};
@@ -74,6 +74,26 @@ async fn validate_only_creates_nothing() {
     assert_eq!(client.call(7, &request).await.topics[0].error_code, 0);
     let asked = metadata("t").with_allow_auto_topic_creation(false);
     assert_eq!(client.call(12, &asked).await.topics[0].error_code, 3);
+}
+
+#[tokio::test]
+async fn validate_only_sees_what_creating_would_refuse() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    assert_eq!(create_one(&mut client, topic("a.b")).await.error_code, 0);
+    let request =
+        CreateTopicsRequest::default().with_topics(vec![topic("a_b")]).with_validate_only(true);
+    assert_eq!(client.call(7, &request).await.topics[0].error_code, 17, "the names collide");
+}
+
+#[tokio::test]
+async fn the_controllers_cannot_be_described_here() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    for (endpoints, error) in [(1, 0), (2, 114), (3, 115)] {
+        let request = DescribeClusterRequest::default().with_endpoint_type(endpoints);
+        assert_eq!(client.call(2, &request).await.error_code, error);
+    }
 }
 
 #[tokio::test]
