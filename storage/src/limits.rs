@@ -12,6 +12,10 @@ pub const LINGER_DEFAULT: Duration = Duration::from_millis(250);
 /// small enough to be one plain PUT that takes well below a second.
 pub const OBJECT_BYTES_DEFAULT: usize = 8 << 20;
 
+/// A buffer with this many batches is sealed, however small they are: one command must carry all of
+/// them, at up to some 100 bytes each, and be applied in tens of milliseconds.
+pub const OBJECT_BATCHES_MAX: usize = 4 * COMMIT_BATCHES_MAX;
+
 /// Two seals on the request budget's account are at least this far apart: a store without request
 /// prices is not driven into one object per batch.
 pub const SEAL_INTERVAL_MIN: Duration = Duration::from_millis(2);
@@ -174,11 +178,12 @@ pub const VIEW_TOPIC_BYTES: usize = 512;
 
 // ---- The read cache ----------------------------------------------------------------------------
 
-/// Bytes of the read cache unless set otherwise.
-pub const CACHE_BYTES_DEFAULT: usize = 128 << 20;
+/// Bytes of the read cache unless set otherwise. A consumer of many partitions that catches up needs
+/// two fetches' worth at once; a fifth of this has room for two such consumers.
+pub const CACHE_BYTES_DEFAULT: usize = 256 << 20;
 
-/// The part of the cache for catch-up reads, in percent. Enough for some streams of older data to
-/// find what they read ahead; never at the cost of the tail.
+/// The part of the cache that catch-up reads always have, in percent. Enough for some streams of
+/// older data to find what they read ahead; never at the cost of the tail.
 pub const CACHE_CATCH_UP_PERCENT: usize = 20;
 
 /// What the cache reads from the store at least: a request's price buys about this many bytes of
@@ -198,6 +203,10 @@ pub const CACHE_ENTRY_OVERHEAD_BYTES: usize = 256;
 /// Checked parts that a block remembers. Neighbouring parts become one, so a block that is read in
 /// order has one; a block read in more pieces checks some of them again.
 pub const CHECKED_RANGES_MAX: usize = 64;
+
+/// A block counts as served whole when all but one part in this many went into answers: the rest is
+/// the object's header or footer.
+pub const UNSERVED_SHARE_MAX: u64 = 16;
 
 /// Objects whose header was seen to be right, that are remembered: 64 bytes each.
 pub const CHECKED_OBJECTS_MAX: usize = 16_384;
@@ -231,7 +240,7 @@ pub const PLACES_MAX: usize = 16_384;
 
 /// Blocks from the store that one fetch takes. Small extents of many objects may need a block for
 /// a few records each: beyond this the answer is cut, and the next fetch goes on.
-pub const FETCH_BLOCKS_MAX: usize = 32;
+pub const FETCH_BLOCKS_MAX: usize = 24;
 
 /// Blocks from the store that all fetches of recent data hold while they work.
 pub const HELD_TAIL_BLOCKS_MAX: usize = 128;
@@ -247,11 +256,16 @@ pub const PINNED_SHARE_MIN: u64 = 4;
 pub const READ_AHEAD_BYTES: u64 = 3 << 20;
 
 /// Blocks that one read-ahead brings, over all partitions.
-pub const READ_AHEAD_BLOCKS_MAX: usize = 4;
+pub const READ_AHEAD_BLOCKS_MAX: usize = 12;
 
 /// Extents that a look-up by timestamp reads. One, unless headers claim timestamps that no record
 /// has.
 pub const TIMESTAMP_EXTENTS_MAX: usize = 16;
+
+/// Look-ups by timestamp that go through the records of batches at the same time. Each takes a
+/// core, for up to a second where a batch decompresses a thousandfold, and what the producer's
+/// codec needs as window (at most 128 MiB; of a raw snappy block all of it).
+pub const RECORD_WALKS_MAX: usize = 2;
 
 /// Read-aheads that run at the same time; further ones are left out.
 pub const READ_AHEADS_MAX: usize = 4;

@@ -18,7 +18,7 @@ use super::answer::{Answer, AppendOutcome};
 use super::budget::Reservation;
 use super::buffer::{Body, Buffer, ConnectionId, Entry};
 use super::failed::{FailedProducers, SharedFailed};
-use crate::limits::{PIPELINE_FULL, SEAL_BYTES_WORTHWHILE};
+use crate::limits::{OBJECT_BATCHES_MAX, PIPELINE_FULL, SEAL_BYTES_WORTHWHILE};
 
 /// Batches of one Produce request, all of them validated.
 #[derive(Debug)]
@@ -164,6 +164,10 @@ impl Intake {
             };
             self.open.push(body, entry, arrival, deadline);
             self.open.joined_by(connection, &waiting_on_connection);
+            if self.open.entries.len() >= OBJECT_BATCHES_MAX {
+                self.close_open_buffer();
+                appended.wake = true;
+            }
         }
         appended.wake |= self.open.bytes >= self.size_max;
         appended.wake |= self.notice_full_pipelines(&waiting_on_connection);

@@ -8,6 +8,7 @@ use ottla_object_io::faults::WriteFault;
 use tokio::time::Instant;
 
 use super::world::{CLIENT, World, is_stored, ms};
+use crate::limits::OBJECT_BATCHES_MAX;
 use crate::write::testing::{append_batch, partition};
 
 #[tokio::test(start_paused = true)]
@@ -38,6 +39,16 @@ async fn a_full_buffer_is_sealed_at_once_and_never_longer_than_its_limit() {
     assert!(is_stored(&ticket.await));
     assert_eq!(world.seals("size"), 3, "the large batch, and two times two small ones");
     assert_eq!(world.seals("linger"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffer_takes_no_more_batches_than_one_command_may_name() {
+    let world = World::patient(|_| {});
+    let batch = |n: usize| append_batch(partition((n % 100) as i32), None, 1);
+    let ticket = world.append((0..2 * OBJECT_BATCHES_MAX + 1).map(batch).collect());
+    assert!(is_stored(&ticket.await));
+    assert_eq!(world.seals("size"), 2);
+    assert_eq!(world.seals("linger"), 1, "the one left over");
 }
 
 #[tokio::test(start_paused = true)]
