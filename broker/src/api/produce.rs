@@ -40,7 +40,7 @@ use ottla_storage::write::{
     AppendBatch, AppendOutcome, AppendRequest, AppendTicket, ConnectionId, Reservation,
 };
 use ottla_wire::batch::{self, BATCH_HEADER_BYTES, BatchHeader, Compression};
-use ottla_wire::{decompress, limits as wire_limits, records};
+use ottla_wire::{decompress, records};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -242,17 +242,9 @@ fn check_keys(header: &BatchHeader, bytes: &[u8]) -> Result<(), ApiError> {
     let malformed = |text: String| ApiError::new(Kafka::InvalidRecord, text);
     let codec = header.compression().map_err(|error| malformed(error.to_string()))?;
     let body = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
-    let plain;
-    let body = match codec {
-        Compression::None => body,
-        _ => {
-            let most = wire_limits::decompressed_bytes_max(body.len());
-            plain = decompress::decompress(codec, body, most)
-                .map_err(|error| malformed(error.to_string()))?;
-            &plain
-        }
-    };
-    for (at, record) in records::records(body).enumerate() {
+    let plain =
+        decompress::plain(codec, body, body.len()).map_err(|error| malformed(error.to_string()))?;
+    for (at, record) in records::records(plain).enumerate() {
         let record = record.map_err(|error| malformed(error.to_string()))?;
         if !record.has_key {
             return Err(malformed(format!("record {at} has no key; the topic is compacted")));

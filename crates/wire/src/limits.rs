@@ -40,6 +40,13 @@ pub const fn decompressed_bytes_max(compressed: usize) -> usize {
     if cap < DECOMPRESSED_BYTES_ANY_RATIO { DECOMPRESSED_BYTES_ANY_RATIO } else { cap }
 }
 
+/// The buffer of a walk over the records of a batch.
+pub const RECORDS_BUFFER_BYTES: usize = 32 * 1024;
+
+/// The window that a zstd frame may ask for, as a power of two: 128 MiB, which is what the highest
+/// level of Kafka's clients needs and what zstd itself takes from anybody.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
 const _: () = assert!(
     FRAME_GROWTH_BYTES < FRAME_BYTES_MAX && DECOMPRESSED_BYTES_ANY_RATIO < DECOMPRESSED_BYTES_MAX
 );

@@ -1,6 +1,8 @@
 //! From the bytes of extents to the batches a partition can send: whole, checked, with their
 //! offsets.
 
+use std::collections::VecDeque;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -60,11 +62,31 @@ impl BatchBytes {
         [first].into_iter().chain(self.rest.iter().cloned()).filter(|piece| !piece.is_empty())
     }
 
+    /// Its records as a stream.
+    pub(super) fn records_reader(&self) -> impl Read + use<> {
+        Pieces(self.records().collect())
+    }
+
     /// The checksum that its header should have.
     fn crc(&self) -> u32 {
         let first = self.first.get(BATCH_CRC_FROM..).unwrap_or_default();
         let crc = crc32c::crc32c(first);
         self.rest.iter().fold(crc, |crc, piece| crc32c::crc32c_append(crc, piece))
+    }
+}
+
+/// Bytes in pieces, read from the front.
+struct Pieces(VecDeque<Bytes>);
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.0.front().is_some_and(Bytes::is_empty) {
+            self.0.pop_front();
+        }
+        let Some(first) = self.0.front_mut() else { return Ok(0) };
+        let taken = first.split_to(first.len().min(out.len()));
+        out[..taken.len()].copy_from_slice(&taken);
+        Ok(taken.len())
     }
 }
 
@@ -166,7 +188,7 @@ fn check(batch: &BatchBytes, checked: bool) -> Result<BatchHeader, String> {
 
 /// Bytes in pieces, taken from the front.
 struct Rope {
-    pieces: std::collections::VecDeque<Bytes>,
+    pieces: VecDeque<Bytes>,
 }
 
 impl Rope {

@@ -44,8 +44,10 @@ use ottla_model::{ClusterId, Offset, PartitionId};
 use ottla_object_io::{Store, StoreError};
 use ottla_telemetry::Metrics;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::cache::{Blocks, Cache};
+use crate::limits::RECORD_WALKS_MAX;
 use crate::view::View;
 use ahead::Ahead;
 use gather::Gather;
@@ -58,6 +60,8 @@ pub struct Reader {
     gather: Arc<Gather>,
     ahead: Ahead,
     places: Places,
+    /// Turns of walks over records.
+    walks: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -198,6 +202,7 @@ impl Reader {
             gather: Arc::new(gather),
             ahead: Ahead::default(),
             places: Places::new(),
+            walks: Arc::new(Semaphore::new(RECORD_WALKS_MAX)),
             metrics,
         })
     }

@@ -2,19 +2,23 @@
 //!
 //! The control plane knows the largest timestamp of each extent and gives the first extent that
 //! can hold the answer. In it, batch headers have the largest timestamp of each batch; only the
-//! batch that holds the answer is decompressed, under a cap. Where the log gave the time
-//! (log-append time), all records of a batch have it and none is looked at.
+//! batch that holds the answer is decompressed, as a stream and under a cap, up to the record that
+//! is the answer. Where the log gave the time (log-append time), all records of a batch have it and
+//! none is looked at.
+//!
+//! What a producer compressed well takes a second to look through, so that is done off the threads
+//! that serve, for a few look-ups at a time.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ottla_control_api::view::Extent;
-use ottla_control_api::{ExtentPage, TimestampQuery};
+use ottla_control_api::{CallError, ExtentPage, TimestampQuery};
 use ottla_model::{Offset, PartitionId, TimestampMs};
 use ottla_object_io::ReadCause;
-use ottla_wire::decompress::decompress;
-use ottla_wire::limits::DECOMPRESSED_BYTES_MAX;
+use ottla_wire::batch::BATCH_HEADER_BYTES;
+use ottla_wire::decompress;
 use ottla_wire::records::records;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::assemble::{Place, Stop, StoredBatch, batches};
@@ -69,23 +73,19 @@ impl Reader {
         readable: Readable,
     ) -> Result<Option<Found>, ReadError> {
         let batches = self.whole_extent(extent).await?;
-        match query {
-            TimestampQuery::AtOrAfter(time) => {
-                for batch in batches.iter().filter(|batch| largest(batch) >= time) {
-                    let hit = |&(offset, at): &Found| at >= time && readable.holds(offset);
-                    if let Some(found) = timestamps(batch)?.into_iter().find(hit) {
-                        return Ok(Some(found));
-                    }
-                }
-                Ok(None)
-            }
-            TimestampQuery::Max => {
-                // The first of those with the largest timestamp; the others need no look.
-                let first = batches.iter().rev().max_by_key(|batch| largest(batch));
-                let Some(batch) = first else { return Ok(None) };
-                let readable = timestamps(batch)?.into_iter().filter(|(o, _)| readable.holds(*o));
-                Ok(readable.rev().max_by_key(|(_, at)| *at))
-            }
+        // Never closed. It goes along, because a walk ends by itself only, asked for or not.
+        let turn = self.walks.clone().acquire_owned().await;
+        let walk = move || {
+            let _turn = turn;
+            found_in(&batches, query, readable)
+        };
+        match spawn_blocking(walk).await {
+            Ok(found) => found,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The process ends.
+                Err(_) => Err(CallError::ShuttingDown.into()),
+            },
         }
     }
 
@@ -140,27 +140,65 @@ fn largest(batch: &StoredBatch) -> TimestampMs {
     batch.append_time.unwrap_or(TimestampMs(batch.header.max_timestamp))
 }
 
-/// Offset and timestamp of each record of a batch, in offset order.
-fn timestamps(batch: &StoredBatch) -> Result<Vec<Found>, ReadError> {
+/// The record that a query asks for, among the readable ones of these batches.
+fn found_in(
+    batches: &[StoredBatch],
+    query: TimestampQuery,
+    readable: Readable,
+) -> Result<Option<Found>, ReadError> {
+    match query {
+        TimestampQuery::AtOrAfter(time) => {
+            for batch in batches.iter().filter(|batch| largest(batch) >= time) {
+                for found in timestamps(batch, readable)? {
+                    let found = found?;
+                    if found.1 >= time {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+            Ok(None)
+        }
+        TimestampQuery::Max => {
+            // The first of those with the largest timestamp; the others need no look.
+            let first = batches.iter().rev().max_by_key(|batch| largest(batch));
+            let Some(batch) = first else { return Ok(None) };
+            let mut best: Option<Found> = None;
+            for found in timestamps(batch, readable)? {
+                let found = found?;
+                if best.is_none_or(|best| found.1 > best.1) {
+                    best = Some(found);
+                }
+            }
+            Ok(best)
+        }
+    }
+}
+
+/// Offset and timestamp of each readable record of a batch, in offset order.
+fn timestamps(
+    batch: &StoredBatch,
+    readable: Readable,
+) -> Result<Box<dyn Iterator<Item = Result<Found, ReadError>> + '_>, ReadError> {
     if let Some(time) = batch.append_time {
-        let count = i64::from(batch.header.last_offset_delta) + 1;
-        return Ok((0..count).map(|delta| (batch.base_offset.plus(delta), time)).collect());
+        // The first stands for all.
+        let first = batch.base_offset.max(readable.from);
+        let found = first <= batch.last_offset() && readable.holds(first);
+        return Ok(Box::new(found.then_some(Ok((first, time))).into_iter()));
     }
     let damaged = |reason: String| ReadError::Corrupt(reason);
     let codec = batch.header.compression().map_err(|e| damaged(e.to_string()))?;
-    let body: Vec<Bytes> = batch.bytes.records().collect();
-    let body = match &body[..] {
-        [whole] => whole.clone(),
-        pieces => pieces.concat().into(),
+    let length = batch.bytes.len().saturating_sub(BATCH_HEADER_BYTES);
+    let plain = decompress::plain(codec, batch.bytes.records_reader(), length)
+        .map_err(|e| damaged(e.to_string()))?;
+    let found = records(plain).map(move |record| {
+        let record = record.map_err(|e| damaged(e.to_string()))?;
+        let offset = batch.base_offset.plus(i64::from(record.offset_delta));
+        let time = batch.header.base_timestamp.saturating_add(record.timestamp_delta);
+        Ok((offset, TimestampMs(time)))
+    });
+    let is_readable = move |found: &Result<Found, ReadError>| match found {
+        Ok((offset, _)) => readable.holds(*offset),
+        Err(_) => true,
     };
-    let plain =
-        decompress(codec, &body, DECOMPRESSED_BYTES_MAX).map_err(|e| damaged(e.to_string()))?;
-    records(&plain)
-        .map(|record| {
-            let record = record.map_err(|e| damaged(e.to_string()))?;
-            let offset = batch.base_offset.plus(i64::from(record.offset_delta));
-            let time = batch.header.base_timestamp.saturating_add(record.timestamp_delta);
-            Ok((offset, TimestampMs(time)))
-        })
-        .collect()
+    Ok(Box::new(found.filter(is_readable)))
 }

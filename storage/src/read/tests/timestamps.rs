@@ -1,10 +1,14 @@
 //! Offsets by time.
 
+use std::pin::pin;
+
 use bytes::Bytes;
+use futures_util::poll;
 use ottla_control_api::{PartitionBounds, TimestampQuery};
 use ottla_model::{Offset, TimestampMs};
 
 use super::world::{World, batch_of, partition};
+use crate::limits::RECORD_WALKS_MAX;
 use crate::read::{Isolation, ReadError};
 use ottla_test_kit::batch;
 use ottla_test_kit::values::bounds;
@@ -106,4 +110,45 @@ async fn a_look_up_that_is_given_up_never_says_that_there_is_no_record() {
     let query = TimestampQuery::AtOrAfter(TimestampMs(350));
     let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
     assert!(matches!(found, Err(ReadError::Corrupt(_))), "{found:?}");
+}
+
+/// A compressed batch whose last bytes are not what the codec wrote.
+fn damaged_at_its_end() -> Bytes {
+    // Values that do not compress, so that the records are spread over the compressed bytes.
+    let noise: Vec<u8> =
+        (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let records: Vec<_> = (100..).zip(noise.chunks(1_000)).collect();
+    batch::changed(&batch::gzipped(&records), |bytes| {
+        let end = bytes.len() - 8;
+        bytes[end..].fill(0);
+    })
+}
+
+#[tokio::test]
+async fn a_batch_is_looked_through_up_to_the_answer_only() {
+    let world = World::new().await;
+    world.append(0, 0, &[damaged_at_its_end()]).await;
+    let at = |time| {
+        let query = TimestampQuery::AtOrAfter(TimestampMs(time));
+        world.reader.offset_at(partition(0), query, Isolation::Uncommitted)
+    };
+    assert_eq!(at(110).await, Ok(Some((Offset(10), TimestampMs(110)))));
+    let whole = world.reader.offset_at(partition(0), TimestampQuery::Max, Isolation::Uncommitted);
+    assert!(matches!(whole.await, Err(ReadError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn look_ups_take_turns_at_walking_over_records() {
+    let world = World::new().await;
+    world.append(0, 0, &[batch_of(&[100, 200], 5, true)]).await;
+    let turns = world.reader.walks.acquire_many(RECORD_WALKS_MAX as u32).await.unwrap();
+    let query = TimestampQuery::AtOrAfter(TimestampMs(150));
+    let mut looking = pin!(world.reader.offset_at(partition(0), query, Isolation::Uncommitted));
+    for _ in 0..1_000 {
+        assert!(poll!(&mut looking).is_pending(), "it walked without a turn");
+        tokio::task::yield_now().await;
+    }
+    drop(turns);
+    assert_eq!(looking.await, Ok(Some((Offset(1), TimestampMs(200)))));
+    assert_eq!(world.reader.walks.available_permits(), RECORD_WALKS_MAX);
 }
