@@ -28,11 +28,6 @@ impl SettingInfo {
         format!("{}.{}", self.section, self.key)
     }
 
-    /// The environment variable that sets it.
-    pub fn environment_variable(&self) -> String {
-        format!("OTTLA__{}__{}", self.section, self.key).to_ascii_uppercase()
-    }
-
     /// What it does: sentences, on one line.
     pub fn help(&self) -> String {
         self.doc.trim().to_owned()

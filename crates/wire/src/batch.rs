@@ -373,12 +373,6 @@ fn check_records_fill(body: &[u8], count: i32) -> Result<(), BatchError> {
     if seen == count { Ok(()) } else { Err(BatchError::Records { record: seen }) }
 }
 
-/// CRC-32C of what follows the header: the part of a batch's checksum that no patch changes.
-/// 0 for bytes that are shorter than a header.
-pub fn body_crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default())
-}
-
 /// The consecutive batches of an extent, each with its own bytes. Ends after the first error.
 /// Checks what [`parse`] checks: stored batches were verified before they were written, and whole
 /// objects carry checksums of their own.

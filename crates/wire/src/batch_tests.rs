@@ -143,7 +143,7 @@ fn the_log_append_time_comes_with_a_combined_checksum() {
     let header = verify(&copy).unwrap();
     assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
     assert_eq!((header.max_timestamp, header.base_timestamp), (77_000, 1_000));
-    assert_eq!(body_crc(&copy), body_crc(&bytes));
+    assert_eq!(copy[61..], bytes[61..]);
 }
 
 proptest! {
@@ -153,7 +153,6 @@ proptest! {
         let _ = verify(&bytes);
         let _ = walk(&bytes).count();
         let _ = patched_header(&bytes, Offset(1), Some(TimestampMs(1)));
-        let _ = body_crc(&bytes);
     }
 
     /// Random bytes never have a good checksum; damage inside a valid frame gets further.

@@ -18,9 +18,10 @@ pub fn read(
     errors: &mut Vec<ConfigError>,
 ) {
     for (name, value) in variables {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        let Some(name) = name.to_str() else { continue };
+        let Some(path) = name.strip_prefix(PREFIX) else { continue };
         let origin = Origin::Environment(name.to_owned());
-        let path = name.trim_start_matches(PREFIX).to_ascii_lowercase();
+        let path = path.to_ascii_lowercase();
         let (section, key) = path.split_once("__").unwrap_or((&path, ""));
         match value.into_string() {
             Ok(text) => add((section, key), origin, Raw::Text(text), entries, errors),
