@@ -23,6 +23,13 @@ pub enum Subcommands {
     /// Needs no arguments: all roles run in this process, on a local directory.
     #[command(after_help = SERVER_EXAMPLES)]
     Server(SettingArgs),
+    /// Check a stopped node: its state, and whether its objects are in the bucket.
+    ///
+    /// Prints what there is, one count per line: objects with records (live) and their bytes,
+    /// objects that the sweep will delete (condemned, orphans), uploads that can still be
+    /// committed (undecided), objects of others (foreign). Fails when the state is damaged or an
+    /// object with records is missing or has another length. Changes nothing in the bucket.
+    Fsck(SettingArgs),
     /// Show and check settings.
     #[command(subcommand)]
     Config(ConfigCommand),

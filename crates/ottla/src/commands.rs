@@ -3,12 +3,13 @@
 use crate::cli::{ConfigCommand, Subcommands};
 use crate::exit::Failure;
 use crate::output::print;
-use crate::{pages, run as server};
+use crate::{fsck, pages, run as server};
 
 /// Runs a command to its end.
 pub fn run(command: Subcommands) -> Result<(), Failure> {
     match command {
         Subcommands::Server(settings) => server::run(settings.load()?.config),
+        Subcommands::Fsck(settings) => fsck::run(&settings.load()?.config),
         Subcommands::Config(ConfigCommand::Print { origin, settings }) => {
             print(&settings.load()?.to_toml(origin))
         }

@@ -9,6 +9,7 @@
 mod cli;
 mod commands;
 mod exit;
+mod fsck;
 mod output;
 mod pages;
 mod run;

@@ -133,3 +133,12 @@ fn a_port_in_use_stops_the_start() {
         assert_one_line(&output, 1, &[&address, "in use", flag]);
     }
 }
+
+#[test]
+fn fsck_refuses_a_place_without_a_nodes_data_and_leaves_it_as_it_was() {
+    let empty = TempDir::new().unwrap();
+    let path = empty.path().to_str().unwrap();
+    let output = ottla(&["fsck", "--data-dir", path]).output().unwrap();
+    assert_one_line(&output, 1, &["no node's data", path, "--data-dir"]);
+    assert_eq!(fs::read_dir(path).unwrap().count(), 0);
+}

@@ -43,38 +43,24 @@ impl Node {
     /// Starts the parts; returns when clients can connect.
     ///
     /// # Errors
-    /// One line for the person who starts it. The parts before the one that did not start end with
-    /// the runtime.
+    /// One line for the person who starts it. The controller was stopped in order, other parts
+    /// before the one that did not start end with the runtime.
     pub async fn start(options: &NodeOptions, seams: Seams) -> Result<Self> {
-        let Seams { store: around_store, control: around_control, clock, random } = seams;
         let metrics = Metrics::new();
         // First of all, because it locks the data directory: a second process must hear of the
         // first one, not of the ports that it holds.
-        let controller = start_controller(options, &clock, &random, &metrics).await?;
-        let admin = open_admin(options, &metrics).await?;
-        let store = open_store(options, around_store, &random, &metrics)?;
-        bucket::claim(&*store, &options.store_url, &controller, &random).await?;
-        let sweep = SweepParts {
-            cluster: controller.cluster_id(),
-            store: Arc::clone(&store),
-            control: controller.sweep_api(),
-            clock: clock.clone(),
-            metrics: Arc::clone(&metrics),
-        };
-        let parts = Parts {
-            control: around_control(controller.api()),
-            cluster: controller.cluster_id(),
-            write: options.write.for_store(&*store),
-            cache: Cache::new(options.cache_bytes, &metrics),
-            store,
-            clock,
-            random,
-            metrics: Arc::clone(&metrics),
-        };
-        let broker = Broker::start(options.broker.clone(), parts).await.map_err(not_started)?;
-        let sweep = Sweep::start(sweep, options.sweep);
-        admin.set_phase(Phase::Ready);
-        Ok(Self { controller, admin, broker, sweep, metrics })
+        let controller = start_controller(options, &seams.clock, &seams.random, &metrics).await?;
+        match start_others(options, seams, &controller, &metrics).await {
+            Ok((admin, broker, sweep)) => {
+                admin.set_phase(Phase::Ready);
+                Ok(Self { controller, admin, broker, sweep, metrics })
+            }
+            Err(error) => {
+                // Cut off in the middle of a write, its log would complain of the disk.
+                controller.stop().await;
+                Err(error)
+            }
+        }
     }
 
     /// Where Kafka clients connect.
@@ -120,6 +106,38 @@ impl Node {
         self.admin.stop().await;
         tracing::info!("stopped");
     }
+}
+
+/// Starts what needs the controller.
+async fn start_others(
+    options: &NodeOptions,
+    seams: Seams,
+    controller: &Controller,
+    metrics: &Arc<Metrics>,
+) -> Result<(Admin, Broker, Sweep)> {
+    let Seams { store: around_store, control: around_control, clock, random } = seams;
+    let admin = open_admin(options, metrics).await?;
+    let store = open_store(options, around_store, &random, metrics)?;
+    bucket::claim(&*store, &options.store_url, controller, &random).await?;
+    let sweep = SweepParts {
+        cluster: controller.cluster_id(),
+        store: Arc::clone(&store),
+        control: controller.sweep_api(),
+        clock: clock.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    let parts = Parts {
+        control: around_control(controller.api()),
+        cluster: controller.cluster_id(),
+        write: options.write.for_store(&*store),
+        cache: Cache::new(options.cache_bytes, metrics),
+        store,
+        clock,
+        random,
+        metrics: Arc::clone(metrics),
+    };
+    let broker = Broker::start(options.broker.clone(), parts).await.map_err(not_started)?;
+    Ok((admin, broker, Sweep::start(sweep, options.sweep)))
 }
 
 fn open_store(
