@@ -130,6 +130,11 @@ impl State {
         self.books.counters.time
     }
 
+    /// The committed objects, live and condemned.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
     /// The digest, as adjusted by each change since the state was made or loaded.
     pub fn digest(&self) -> u128 {
         self.books.digest.sum()
