@@ -267,11 +267,6 @@ pub const TIMESTAMP_EXTENTS_MAX: usize = 16;
 /// codec needs as window (at most 128 MiB; of a raw snappy block all of it).
 pub const RECORD_WALKS_MAX: usize = 2;
 
-/// Look-ups by timestamp that go through the records of batches at the same time. Each takes a
-/// core, for up to a second where a batch decompresses a thousandfold, and what the producer's
-/// codec needs as window (at most 128 MiB; of a raw snappy block all of it).
-pub const RECORD_WALKS_MAX: usize = 2;
-
 /// Read-aheads that run at the same time; further ones are left out.
 pub const READ_AHEADS_MAX: usize = 4;
 
