@@ -118,7 +118,7 @@ section! {
     pub struct Produce in "produce" {
         /// The longest time a record waits in the buffer before its object is sealed. A topic's
         /// `ottla.linger.ms` goes before it.
-        linger: Duration = "250ms", range "0ms" to "60s";
+        linger: Duration = "250ms", range "0ms" to "10s";
         /// A buffer of this size is sealed at once.
         object_size: ByteSize = "8MiB", range "64KiB" to "256MiB";
         /// Objects per second that may be sealed early, before `linger` is over. Not set: 8 for
@@ -140,7 +140,7 @@ section! {
     /// The cache of object data that fetches read through.
     pub struct Cache in "cache" {
         /// Memory for cached object data.
-        bytes: ByteSize = "128MiB", range "1MiB" to "1TiB";
+        bytes: ByteSize = "256MiB", range "1MiB" to "1TiB";
     }
 }
 

@@ -163,7 +163,7 @@ fn values_out_of_range_or_without_unit_are_refused() {
     assert_eq!(complaints("[node]\nid = -1"), "node.id: -1 is not from 0 to 2147483647");
     assert_eq!(
         complaints("[produce]\nlinger = \"2h\""),
-        "produce.linger: 2h is not from 0ms to 60s"
+        "produce.linger: 2h is not from 0ms to 10s"
     );
     assert_eq!(
         complaints("[produce]\nlinger = 250"),
