@@ -1,11 +1,12 @@
 //! A block of an object as the store gave it.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::limits::CHECKED_RANGES_MAX;
+use crate::limits::{CHECKED_RANGES_MAX, UNSERVED_SHARE_MAX};
 
 /// A block with the memory of which of its bytes were found right. Batches cross blocks, so whoever
 /// checks a batch's checksum notes it here, and the next reader does not check again.
@@ -14,17 +15,27 @@ pub struct Block {
     bytes: Bytes,
     /// Disjoint, in order, not touching.
     checked: Mutex<Vec<Range<u64>>>,
+    /// Bytes that went into answers.
+    served: AtomicU64,
 }
 
 impl Block {
     /// A block of which nothing is known yet.
     pub fn new(bytes: Bytes) -> Self {
-        Self { bytes, checked: Mutex::default() }
+        Self { bytes, checked: Mutex::default(), served: AtomicU64::new(0) }
     }
 
     /// Its bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Notes that so many of its bytes went into an answer. `true`: all that a reader wants of it has
+    /// been served, so it is worth less than a block that readers are still in.
+    pub fn note_served(&self, bytes: u64) -> bool {
+        let served = self.served.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let length = self.bytes.len() as u64;
+        served >= length - length / UNSERVED_SHARE_MAX
     }
 
     /// Whether all bytes of a range (within the block) were found right.

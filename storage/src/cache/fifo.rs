@@ -1,14 +1,19 @@
-//! A map that knows how many bytes its values hold and which came first.
+//! A map that knows how many bytes its values hold and which is to be dropped first.
 
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub(crate) struct Fifo<K, V> {
     entries: BTreeMap<K, Entry<V>>,
+    /// The first is dropped first.
     order: BTreeMap<u64, K>,
     next: u64,
+    next_retired: u64,
     bytes: usize,
 }
+
+/// The order of the first value. What is retired comes before it.
+const FIRST: u64 = 1 << 63;
 
 #[derive(Debug)]
 struct Entry<V> {
@@ -19,7 +24,13 @@ struct Entry<V> {
 
 impl<K: Ord + Copy, V> Fifo<K, V> {
     pub(crate) fn new() -> Self {
-        Self { entries: BTreeMap::new(), order: BTreeMap::new(), next: 0, bytes: 0 }
+        Self {
+            entries: BTreeMap::new(),
+            order: BTreeMap::new(),
+            next: FIRST,
+            next_retired: 0,
+            bytes: 0,
+        }
     }
 
     /// What all values hold.
@@ -45,13 +56,25 @@ impl<K: Ord + Copy, V> Fifo<K, V> {
         self.bytes += bytes;
     }
 
-    /// Drops the oldest.
-    pub(crate) fn pop(&mut self) {
-        if let Some((_, key)) = self.order.pop_first()
-            && let Some(entry) = self.entries.remove(&key)
+    /// Makes a value the next to be dropped, behind those that were retired before it.
+    pub(crate) fn retire(&mut self, key: &K) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.order >= FIRST
         {
+            self.order.remove(&entry.order);
+            entry.order = self.next_retired;
+            self.next_retired += 1;
+            self.order.insert(entry.order, *key);
+        }
+    }
+
+    /// Drops a retired value, or else the oldest; answers its key.
+    pub(crate) fn pop(&mut self) -> Option<K> {
+        let (_, key) = self.order.pop_first()?;
+        if let Some(entry) = self.entries.remove(&key) {
             self.bytes -= entry.bytes;
         }
+        Some(key)
     }
 
     pub(crate) fn remove(&mut self, key: &K) {

@@ -6,11 +6,13 @@
 //! wrote them and blocks that were read for fetches of recent data. *Catch-up* has blocks that were
 //! read for fetches of older data. A reader that goes through a day of old records fills and
 //! empties the second and never touches the first: that is the scan resistance, and why a lagging
-//! consumer costs neither producers nor other consumers anything.
+//! consumer costs neither producers nor other consumers anything. Catch-up borrows what the tail
+//! does not use, and gives it back when the tail grows.
 //!
 //! Each compartment drops the entry that came first. A log is read in the order in which it was
 //! written, by readers at a few places: an entry's worth falls with its age, and a hit says little
-//! about the next one.
+//! about the next one. Catch-up drops those blocks before all others that were served whole: what
+//! its readers are still in, or what was read ahead for them, is worth more.
 //!
 //! # What an entry costs
 //!
@@ -93,11 +95,14 @@ pub struct Cache {
 #[derive(Debug)]
 struct Compartments {
     written: Fifo<ObjectName, Arc<WrittenObject>>,
+    /// The written object that was dropped last.
+    passed: Option<ObjectName>,
     tail: Fifo<BlockKey, Arc<Block>>,
     catch_up: Fifo<BlockKey, Arc<Block>>,
     /// Bytes for `written` and `tail` together.
     tail_bytes_max: usize,
-    catch_up_bytes_max: usize,
+    /// For all three.
+    bytes_max: usize,
 }
 
 impl Compartments {
@@ -105,16 +110,21 @@ impl Compartments {
         self.written.bytes() + self.tail.bytes() + self.catch_up.bytes()
     }
 
-    /// Drops the oldest of the tail, from whichever of its two lists is above its share.
-    fn shrink_tail(&mut self) {
+    /// Drops the oldest of the tail, from whichever of its two lists is above its share, and then
+    /// what catch-up has borrowed.
+    fn shrink(&mut self) {
         while self.written.bytes() + self.tail.bytes() > self.tail_bytes_max {
             let blocks_first =
                 self.tail.bytes() > self.tail_bytes_max / 2 || self.written.is_empty();
             if blocks_first {
                 self.tail.pop();
             } else {
-                self.written.pop();
+                self.passed = self.written.pop();
             }
+        }
+        // The tail is within its bound, so this ends before catch-up's own share.
+        while self.bytes() > self.bytes_max {
+            self.catch_up.pop();
         }
     }
 }
@@ -125,10 +135,11 @@ impl Cache {
         let catch_up_bytes_max = bytes_max / 100 * CACHE_CATCH_UP_PERCENT;
         let compartments = Compartments {
             written: Fifo::new(),
+            passed: None,
             tail: Fifo::new(),
             catch_up: Fifo::new(),
             tail_bytes_max: bytes_max - catch_up_bytes_max,
-            catch_up_bytes_max,
+            bytes_max,
         };
         metrics.memory.bytes_max.with(["cache"]).set_bytes(bytes_max);
         let held = metrics.memory.bytes.with(["cache"]);
@@ -143,6 +154,14 @@ impl Cache {
     /// An object that this broker wrote and still holds.
     pub fn written(&self, name: &ObjectName) -> Option<Arc<WrittenObject>> {
         self.lock().written.get(name).cloned()
+    }
+
+    /// Whether this broker wrote an object, so long ago that it dropped it: whoever wants it is no
+    /// reader of the tail.
+    pub fn has_passed(&self, name: &ObjectName) -> bool {
+        self.lock().passed.is_some_and(|passed| {
+            (passed.author, passed.nonce) == (name.author, name.nonce) && name.seq <= passed.seq
+        })
     }
 
     /// A block, from either compartment.
@@ -174,22 +193,19 @@ impl Cache {
         self.report(&compartments);
     }
 
+    /// Drops a block of catch-up before others: it was served whole.
+    pub fn retire(&self, key: &BlockKey) {
+        self.lock().catch_up.retire(key);
+    }
+
     fn insert_block(&self, key: BlockKey, block: Arc<Block>, heat: Heat) {
         let bytes = block.bytes().len() + CACHE_ENTRY_OVERHEAD_BYTES;
         let mut compartments = self.lock();
         match heat {
-            Heat::Tail => {
-                compartments.tail.push(key, block, bytes);
-                compartments.shrink_tail();
-            }
-            Heat::CatchUp => {
-                let bytes_max = compartments.catch_up_bytes_max;
-                compartments.catch_up.push(key, block, bytes);
-                while compartments.catch_up.bytes() > bytes_max {
-                    compartments.catch_up.pop();
-                }
-            }
+            Heat::Tail => compartments.tail.push(key, block, bytes),
+            Heat::CatchUp => compartments.catch_up.push(key, block, bytes),
         }
+        compartments.shrink();
         self.report(&compartments);
     }
 
@@ -208,7 +224,7 @@ impl WrittenObjects for Cache {
         let bytes = object.size() as usize + CACHE_ENTRY_OVERHEAD_BYTES;
         let mut compartments = self.lock();
         compartments.written.push(*name, object, bytes);
-        compartments.shrink_tail();
+        compartments.shrink();
         self.report(&compartments);
     }
 }

@@ -147,6 +147,57 @@ async fn a_long_catch_up_leaves_the_tail_alone() {
     assert!(world.cache.block(&BlockKey { object: hot.name, block: 0 }).is_some());
 }
 
+#[tokio::test]
+async fn catch_up_borrows_what_the_tail_does_not_use_and_gives_it_back() {
+    let world = World::new(20 * MIB);
+    for seq in 0..15 {
+        let old = world.object(seq, BLOCK_BYTES).await;
+        world.read(&old, 0..1, Heat::CatchUp).await;
+    }
+    let held = |world: &World| {
+        let key = |seq| BlockKey { object: object_name(seq), block: 0 };
+        (0..15).filter(|seq| world.cache.block(&key(*seq)).is_some()).count()
+    };
+    assert_eq!(held(&world), 15);
+    for seq in 100..120 {
+        write(&world.cache, seq, MIB);
+    }
+    assert_eq!(held(&world), 4, "a fifth of the cache is catch-up's own");
+    assert!(world.cache.written(&object_name(119)).is_some());
+}
+
+#[tokio::test]
+async fn blocks_that_were_served_whole_make_room_first() {
+    let world = World::new(5 * MIB);
+    for seq in 0..4 {
+        let old = world.object(seq, BLOCK_BYTES).await;
+        world.read(&old, 0..1, Heat::CatchUp).await;
+    }
+    let key = |seq| BlockKey { object: object_name(seq), block: 0 };
+    let second = world.cache.block(&key(1)).unwrap();
+    assert!(!second.note_served(BLOCK_BYTES / 2));
+    assert!(second.note_served(BLOCK_BYTES / 2 - 100), "a header and a footer are never served");
+    world.cache.retire(&key(1));
+    let more = world.object(4, BLOCK_BYTES).await;
+    world.read(&more, 0..1, Heat::CatchUp).await;
+    let held: Vec<u64> = (0..5).filter(|seq| world.cache.block(&key(*seq)).is_some()).collect();
+    assert_eq!(held, [0, 2, 3, 4]);
+}
+
+#[test]
+fn objects_that_were_written_long_ago_are_no_tail() {
+    let cache = Cache::new(10 * MIB, &Metrics::new());
+    for seq in 0..12 {
+        write(&cache, seq, MIB);
+    }
+    assert!(cache.written(&object_name(5)).is_some());
+    let passed: Vec<u64> = (0..14).filter(|seq| cache.has_passed(&object_name(*seq))).collect();
+    let dropped: Vec<u64> =
+        (0..12).filter(|seq| cache.written(&object_name(*seq)).is_none()).collect();
+    assert_eq!(passed, dropped);
+    assert!(!dropped.is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn stuck_catch_up_reads_do_not_hold_up_the_tail() {
     let world = World::new(64 * MIB);

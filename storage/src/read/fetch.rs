@@ -1,6 +1,6 @@
 //! Fetches: the long poll, and one pass of locate, plan, read, assemble, spend, patch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla_control_api::view::Extent;
@@ -16,7 +16,7 @@ use super::patch::patch;
 use super::plan::{Brought, Offer, allot, spend};
 use super::{FetchPartition, FetchRequest, FetchedPartition, ReadError, Reader, Records};
 use crate::cache::{BlockKey, Heat};
-use crate::limits::{FETCH_BLOCKS_MAX, FETCH_BYTES_MAX, READ_AHEAD_BLOCKS_MAX, READ_AHEAD_BYTES};
+use crate::limits::{FETCH_BLOCKS_MAX, FETCH_BYTES_MAX, READ_AHEAD_BLOCKS_MAX};
 
 /// A first batch that is larger than what was read for it is completed in at most this many
 /// further reads: one for its header, one for its body.
@@ -104,20 +104,27 @@ impl Reader {
     }
 
     /// Cuts the parts so that at most [`FETCH_BLOCKS_MAX`] blocks come from the store, but always
-    /// those of the first extent; says how many tail and catch-up blocks that are.
+    /// those of the first extent; says how many tail and catch-up blocks that are. Takes the first
+    /// extent of each part, then the second of each: parts that go through the same objects stay
+    /// together, and each object is read whole and once.
     fn limit_blocks(&self, parts: &mut [Part]) -> (usize, usize) {
         let mut blocks: BTreeMap<BlockKey, Heat> = BTreeMap::new();
-        for part in parts {
-            let mut at = 0;
-            while let Some(wanted) = part.wanted_of(at) {
+        let mut open: Vec<&mut Part> = parts.iter_mut().collect();
+        for at in 0.. {
+            open.retain_mut(|part| {
+                let Some(wanted) = part.wanted_of(at) else { return false };
                 let more: Vec<BlockKey> =
                     self.gather.missing(&wanted).filter(|key| !blocks.contains_key(key)).collect();
-                if !blocks.is_empty() && blocks.len() + more.len() > FETCH_BLOCKS_MAX {
+                let fits = blocks.is_empty() || blocks.len() + more.len() <= FETCH_BLOCKS_MAX;
+                if fits {
+                    blocks.extend(more.into_iter().map(|key| (key, part.heat)));
+                } else {
                     part.drop_from(at);
-                    break;
                 }
-                blocks.extend(more.into_iter().map(|key| (key, part.heat)));
-                at += 1;
+                fits
+            });
+            if open.is_empty() {
+                break;
             }
         }
         let tail = blocks.values().filter(|heat| **heat == Heat::Tail).count();
@@ -254,6 +261,9 @@ impl Reader {
     ) -> FetchedPartition {
         let bounds = located.bounds;
         let copy = part.pins_too_much(sent, gathered);
+        if part.heat == Heat::CatchUp {
+            self.gather.note_served(&part.sent_ranges(sent), gathered);
+        }
         let batches = part.batches.iter().take(sent).map(|(_, batch)| batch);
         let records = match patch(batches, copy) {
             Ok(records) => records,
@@ -275,19 +285,25 @@ impl Reader {
         FetchedPartition { bounds, records, error }
     }
 
-    /// Reads ahead for parts that go through older data.
+    /// Reads ahead for parts that go through older data: what the next fetch will ask for is read
+    /// while this answer is on its way.
     fn read_ahead(&self, parts: &[Part]) {
-        let mut blocks = 0;
-        let ahead: Vec<Wanted> = parts
-            .iter()
-            .filter(|part| part.heat == Heat::CatchUp && part.error.is_none())
-            .flat_map(|part| part.ranges(part.allotted..part.allotted + READ_AHEAD_BYTES))
-            .filter(|wanted| self.gather.missing(wanted).next().is_some())
-            .take_while(|(_, range)| {
-                blocks += BlockKey::covering(range).count();
-                blocks <= READ_AHEAD_BLOCKS_MAX
-            })
-            .collect();
+        let mut blocks = BTreeSet::new();
+        let mut ahead: Vec<Wanted> = Vec::new();
+        let parts = parts.iter().filter(|part| part.heat == Heat::CatchUp && part.error.is_none());
+        let mut unread: Vec<_> = parts.map(Part::unread).collect();
+        while !unread.is_empty() && blocks.len() < READ_AHEAD_BLOCKS_MAX {
+            // One range of each part at a time, as they will be asked for.
+            unread.retain_mut(|part| {
+                let Some(wanted) = part.next() else { return false };
+                let missing: Vec<BlockKey> = self.gather.missing(&wanted).collect();
+                if !missing.is_empty() && blocks.len() < READ_AHEAD_BLOCKS_MAX {
+                    blocks.extend(missing);
+                    ahead.push(wanted);
+                }
+                true
+            });
+        }
         if !ahead.is_empty() {
             self.ahead.start(&self.gather, ahead);
         }

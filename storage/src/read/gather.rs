@@ -194,6 +194,26 @@ impl Gather {
         Some(Held { _permit: permit, bytes, all: &self.held_bytes })
     }
 
+    /// Notes that ranges went into an answer: blocks of which nothing is left to be served make room
+    /// for others first.
+    pub(super) fn note_served(&self, ranges: &[Wanted], gathered: &Gathered) {
+        for (object, range) in ranges {
+            let Some(bytes) = gathered.object(object) else { continue };
+            for (number, block) in &bytes.blocks {
+                let (from, to) = within(range, number * BLOCK_BYTES, block);
+                if from < to && block.note_served((to - from) as u64) {
+                    let key = BlockKey { object: object.name, block: *number };
+                    self.blocks.cache().retire(&key);
+                }
+            }
+        }
+    }
+
+    /// Whether an object of this broker has left its cache for its age.
+    pub(super) fn has_passed(&self, object: &ObjectRef) -> bool {
+        self.blocks.cache().has_passed(&object.name)
+    }
+
     /// Drops a damaged range from the cache, so that the next read asks the store.
     pub(super) fn forget(&self, object: &ObjectRef, range: &Range<u64>) {
         for block in BlockKey::covering(range) {

@@ -65,9 +65,17 @@ impl Reader {
         if wanted.offset >= isolation.end(&bounds) {
             return Some(Located { bounds, found: Found::AtEnd });
         }
-        let recent = self.view.recent_extents(wanted.partition, wanted.offset, max_bytes)?;
-        let bounds = recent.bounds;
-        let found = readable(recent.extents, isolation.end(&bounds), Heat::Tail);
+        let recent = |bytes| self.view.recent_extents(wanted.partition, wanted.offset, bytes);
+        let mut recent_extents = recent(max_bytes)?;
+        // The view remembers further back than the cache.
+        let passed =
+            recent_extents.extents.first().is_some_and(|e| self.gather.has_passed(&e.object));
+        let heat = if passed { Heat::CatchUp } else { Heat::Tail };
+        if heat == Heat::CatchUp {
+            recent_extents = recent(max_bytes + READ_AHEAD_BYTES)?;
+        }
+        let bounds = recent_extents.bounds;
+        let found = readable(recent_extents.extents, isolation.end(&bounds), heat);
         Some(Located { bounds, found })
     }
 

@@ -112,21 +112,28 @@ impl Part {
         bytes.saturating_mul(PINNED_SHARE_MIN) < pinned
     }
 
-    /// A range of the sources' bytes, counted over all of them.
-    pub(super) fn ranges(&self, range: Range<u64>) -> Vec<Wanted> {
-        let mut before = 0;
-        let mut found = Vec::new();
-        for (source, _) in &self.sources {
-            let length = source.length();
-            let from = range.start.saturating_sub(before).min(length);
-            let to = range.end.saturating_sub(before).min(length);
-            before += length;
-            if from < to {
-                let start = source.place.position;
-                found.push((Arc::clone(&source.extent.object), start + from..start + to));
+    /// What was located and not read: one range of each source, in order.
+    pub(super) fn unread(&self) -> impl Iterator<Item = Wanted> {
+        self.sources.iter().filter_map(|(source, until)| {
+            let range = source.place.position.max(*until)..source.end();
+            (!range.is_empty()).then(|| (Arc::clone(&source.extent.object), range))
+        })
+    }
+
+    /// Where the first `sent` batches lie: one range of each source that has any.
+    pub(super) fn sent_ranges(&self, sent: usize) -> Vec<Wanted> {
+        let mut ranges: Vec<(usize, Range<u64>)> = Vec::new();
+        for (at, batch) in self.batches.iter().take(sent) {
+            match ranges.last_mut() {
+                Some((last, range)) if last == at => range.end = batch.end_position,
+                _ => {
+                    let start = batch.end_position - batch.bytes.len() as u64;
+                    ranges.push((*at, start..batch.end_position));
+                }
             }
         }
-        found
+        let object = |at: usize| self.sources.get(at).map(|(s, _)| Arc::clone(&s.extent.object));
+        ranges.into_iter().filter_map(|(at, range)| Some((object(at)?, range))).collect()
     }
 
     /// Puts the batches together from what was gathered; says where and why it stopped before the
@@ -165,8 +172,13 @@ impl Part {
 }
 
 impl Source {
+    /// The first byte behind the extent.
+    fn end(&self) -> u64 {
+        self.extent.position.0 + self.extent.length
+    }
+
     /// Bytes from the place to the extent's end.
     pub(super) fn length(&self) -> u64 {
-        (self.extent.position.0 + self.extent.length).saturating_sub(self.place.position)
+        self.end().saturating_sub(self.place.position)
     }
 }

@@ -1,11 +1,13 @@
 //! Objects that are damaged, missing, somebody else's, or refused by the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_format::object::OBJECT_HEADER_BYTES;
 use ottla_object_io::faults::ReadFault;
 use ottla_object_io::{Store as _, keys};
+use tokio::time::Instant;
 
 use super::world::{CLUSTER, World, bases, partition, sized};
 use crate::read::ReadError;
@@ -49,6 +51,22 @@ async fn a_store_that_refuses_fails_only_its_partitions() {
     assert!(matches!(fetched[0].error, Some(ReadError::Storage(_))));
     assert_eq!(bases(&fetched[1]), [0]);
     assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_hangs_does_not_keep_the_others_of_its_fetch_from_their_client() {
+    let world = World::reliable().await;
+    world.append(0, 0, &[sized(2, 300)]).await;
+    world.append(1, 0, &[sized(2, 300)]).await;
+    assert_eq!(bases(&world.fetch(&[(1, 0)]).await[0]), [0]);
+    for _ in 0..8 {
+        world.store.script_read(ReadFault::AnswerLost);
+    }
+    let started = Instant::now();
+    let fetched = world.fetch(&[(0, 0), (1, 0)]).await;
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(matches!(fetched[0].error, Some(ReadError::Storage(_))));
+    assert_eq!(bases(&fetched[1]), [0]);
 }
 
 #[tokio::test]

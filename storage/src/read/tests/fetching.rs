@@ -7,7 +7,7 @@ use ottla_model::{TimestampMs, TimestampType};
 use ottla_wire::batch;
 
 use super::world::{World, bases, batch_of, request, sized};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, FETCH_BLOCKS_MAX};
 use crate::write::WrittenObjects as _;
 use ottla_test_kit::values::bounds;
 
@@ -132,9 +132,12 @@ async fn small_extents_of_many_objects_are_read_within_bounds_and_copied() {
     }
     world.publish(0, bounds(0, 40), all).await;
     let fetched = world.fetch(&[(0, 0)]).await;
-    assert_eq!(bases(&fetched[0]), (0..32).collect::<Vec<_>>());
+    assert_eq!(bases(&fetched[0]), (0..FETCH_BLOCKS_MAX as i64).collect::<Vec<_>>());
     assert_eq!(fetched[0].records.pieces.len(), 1, "no block is kept for 4 KB of it");
-    assert_eq!(bases(&world.fetch(&[(0, 32)]).await[0]), (32..40).collect::<Vec<_>>());
+    assert_eq!(
+        bases(&world.fetch(&[(0, FETCH_BLOCKS_MAX as i64)]).await[0]),
+        (FETCH_BLOCKS_MAX as i64..40).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]

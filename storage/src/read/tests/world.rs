@@ -12,7 +12,7 @@ use ottla_model::{
     BytePosition, ClusterId, ObjectId, Offset, PartitionId, PartitionIndex, TimestampMs, TopicId,
 };
 use ottla_object_io::faults::FaultStore;
-use ottla_object_io::{Payload, Store as _, keys, memory};
+use ottla_object_io::{Payload, Store, StoreOptions, keys, memory, reliable};
 use ottla_telemetry::Metrics;
 use ottla_test_kit::values::{bounds, object_name, topic};
 use ottla_test_kit::{FakeControl, batch as batches};
@@ -60,6 +60,16 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::reading(|faults| faults).await
+    }
+
+    /// Reads as the product does, with time-outs and retries.
+    pub(super) async fn reliable() -> Self {
+        let options = StoreOptions::default();
+        Self::reading(|faults| reliable(faults, &options, Random::seeded(2), Metrics::new())).await
+    }
+
+    async fn reading(through: impl FnOnce(Arc<FaultStore>) -> Arc<dyn Store>) -> Self {
         let metrics = Metrics::new();
         let store = FaultStore::new(memory(), Random::seeded(1));
         let control = FakeControl::default();
@@ -68,7 +78,7 @@ impl World {
         let reader = Reader::new(
             Arc::clone(&view),
             Arc::clone(&cache),
-            store.clone(),
+            through(store.clone()),
             Arc::new(control.clone()),
             CLUSTER,
             metrics,
