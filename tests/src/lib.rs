@@ -25,6 +25,7 @@ pub mod versitygw;
 
 pub mod codecs;
 pub mod driver;
+pub mod edge;
 pub mod kcat;
 pub mod payload;
 pub mod raw;

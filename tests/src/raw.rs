@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, MetadataRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+use ottla_wire::apis::Api;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// No answer takes longer than this, unless a test says otherwise.
@@ -62,6 +63,22 @@ impl RawClient {
         stream.set_nodelay(true)?;
         let frames = Frames::default();
         Ok(Self { stream, frames, waiting: VecDeque::new(), patience: ANSWER_WITHIN })
+    }
+
+    /// Connects from one of the machine's loopback addresses (127.0.0.2, …): another client to a
+    /// server that tells clients apart by address.
+    pub async fn connect_from(from: std::net::Ipv4Addr, bootstrap: &str) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(bootstrap.parse()?).await?;
+        stream.set_nodelay(true)?;
+        let frames = Frames::default();
+        Ok(Self { stream, frames, waiting: VecDeque::new(), patience: ANSWER_WITHIN })
+    }
+
+    /// Ends the connection with a reset, which leaves nothing behind in the system.
+    pub fn reset(self) -> Result<()> {
+        Ok(self.stream.set_zero_linger()?)
     }
 
     /// Waits for so long for each answer.
@@ -170,6 +187,21 @@ impl Frames {
         frame.put(body);
         Ok(frame.freeze())
     }
+}
+
+/// The frame of a request without a client id: header, then `body`.
+pub fn request_frame(api: &Api, version: i16, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; 4];
+    frame.extend((api.key as i16).to_be_bytes());
+    frame.extend(version.to_be_bytes());
+    frame.extend([0, 0, 0, 7, 0xff, 0xff]);
+    if api.request_is_flexible(version) {
+        frame.push(0);
+    }
+    frame.extend(body);
+    let length = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    frame
 }
 
 /// A topic name as messages hold it.

@@ -11,6 +11,8 @@
 //! order of Kafka's message definitions. Tests hold it against `kafka-protocol`: what one reads to
 //! the end, the other does too.
 
+#[cfg(any(test, feature = "testing"))]
+mod example;
 pub mod requests;
 
 use bytes::Buf;

@@ -1,0 +1,11 @@
+//! Clients that nobody invited: what they send, claim and hold back, and what is served meanwhile.
+//!
+//! Names begin with the id of the failure in `docs/failures.md`. Every test ends with
+//! [`ottla_tests::edge::Edge::survived`]: no panic in the log, memory within a stated bound, others
+//! served, all descriptors given back.
+
+mod batches;
+mod claims;
+mod noise;
+mod patience;
+mod strangers;

@@ -1,0 +1,120 @@
+//! F42, F43, F45: bytes of other protocols, half-sent frames, very many connections.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, ensure};
+use ottla_tests::edge::Edge;
+use ottla_tests::raw::{RawClient, request_frame};
+use ottla_wire::apis::Api;
+
+#[tokio::test]
+async fn f42_what_is_not_a_frame_closes_before_anything_is_allocated() -> Result<()> {
+    let mut edge = Edge::start("not-frames", &[]).await?;
+    let not_frames: [&[u8]; 7] = [
+        &[0xff; 64],
+        &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        // One more than 100 MiB.
+        &[0x06, 0x40, 0x00, 0x01, 0, 3, 0, 0],
+        &[0, 0, 0, 0],
+        &[0, 0, 0, 3, 0, 0, 0],
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        // A TLS client hello.
+        &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03],
+    ];
+    for _ in 0..50 {
+        for bytes in not_frames {
+            let mut client = RawClient::connect(&edge.bootstrap).await?;
+            client.send_bytes(bytes).await?;
+            client.expect_close().await.with_context(|| format!("{bytes:02x?}"))?;
+        }
+    }
+    edge.look()?;
+    let lines = edge.server.output().matches("closing a connection").count();
+    ensure!((1..=60).contains(&lines), "350 strangers made {lines} lines");
+    let log = edge.server.output();
+    let line = log.lines().find(|line| line.contains("closing a connection")).context("no line")?;
+    ensure!(line.contains("client=127.0.0.1:") && line.contains("allowed are"), "{line}");
+    edge.survived(32 << 20).await
+}
+
+#[tokio::test]
+async fn f42_the_line_about_a_bad_request_says_who_and_what() -> Result<()> {
+    let edge = Edge::start("who-and-why", &[]).await?;
+    let metadata = Api::find(3).context("no Metadata")?;
+    let mut client = RawClient::connect(&edge.bootstrap).await?;
+    client.send_bytes(&request_frame(metadata, 99, &[])).await?;
+    client.expect_close().await?;
+    let log = edge.server.output();
+    let line = log.lines().find(|line| line.contains("closing a connection")).context("no line")?;
+    for part in ["client=127.0.0.1:", "api=3", "version=99", "client_id=", "not supported"] {
+        ensure!(line.contains(part), "{part} is missing: {line}");
+    }
+    edge.survived(32 << 20).await
+}
+
+#[tokio::test]
+async fn f43_half_sent_frames_hold_nothing_and_end() -> Result<()> {
+    let mut edge = Edge::start("half-frames", &[]).await?;
+    let whole = request_frame(Api::find(18).context("no ApiVersions")?, 0, &[]);
+    let mut halves = Vec::new();
+    for _ in 0..50 {
+        for end in 1..whole.len() {
+            let mut half = RawClient::connect(&edge.bootstrap).await?;
+            half.send_bytes(&whole[..end]).await?;
+            halves.push(half);
+        }
+    }
+    edge.serves_others().await?;
+    // A frame that has begun and makes no progress is closed after ten seconds.
+    let mut stalled = halves.pop().context("no connection")?;
+    stalled.expect_close().await.context("a stalled frame")?;
+    drop(halves);
+    edge.survived(64 << 20).await
+}
+
+#[tokio::test]
+async fn f45_two_thousand_idle_connections_cost_little_and_end_when_idle() -> Result<()> {
+    let mut edge = Edge::start("idle", &[("OTTLA__KAFKA__CONNECTIONS_MAX_IDLE", "15s")]).await?;
+    let mut idle = Vec::new();
+    for _ in 0..2_000 {
+        idle.push(RawClient::connect(&edge.bootstrap).await?);
+    }
+    for client in idle.iter_mut().step_by(20) {
+        client.brokers().await?;
+    }
+    edge.serves_others().await?;
+    let open = edge.server.metric("ottla_kafka_connections").await?;
+    ensure!(open.is_some_and(|open| open >= 1_900.0), "{open:?} are open");
+    // Not longer than `ANSWER_WITHIN` behind the last of them.
+    for client in &mut idle {
+        client.expect_close().await.context("an idle connection")?;
+    }
+    edge.survived(96 << 20).await
+}
+
+#[tokio::test]
+async fn f45_one_address_gets_its_share_of_connections_and_the_rate_bounds_the_rest() -> Result<()>
+{
+    let edge = Edge::start(
+        "connections",
+        &[("OTTLA__KAFKA__CONNECTIONS_MAX", "40"), ("OTTLA__KAFKA__CONNECTIONS_RATE", "50")],
+    )
+    .await?;
+    let from = Ipv4Addr::new(127, 0, 0, 2);
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(RawClient::connect_from(from, &edge.bootstrap).await?);
+    }
+    // The first 40 (less those of the start that are not gone yet) are served, others closed.
+    let mut served = 0;
+    for client in &mut open {
+        served += usize::from(client.brokers().await.is_ok());
+    }
+    ensure!(served >= 30, "{served} of 40 are served");
+    let mut beyond = RawClient::connect_from(from, &edge.bootstrap).await?;
+    if served == 40 {
+        beyond.expect_close().await.context("one beyond the bound")?;
+    }
+    drop((open, beyond));
+    edge.survived(32 << 20).await
+}
