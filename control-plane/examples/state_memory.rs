@@ -3,7 +3,8 @@
 //! `cargo run --release --example state_memory -p ottla-control-plane`
 //!
 //! Each case is measured as the growth of the process's resident memory while a state is filled,
-//! with the allocator of the product, so that rounding and half-filled chunks count.
+//! with the allocator of the product, so that rounding and half-filled chunks count. Each part has a
+//! process of its own, because memory that was freed is used again.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 #![allow(clippy::unwrap_used, reason = "a measurement that fails may panic")]
@@ -121,6 +122,26 @@ fn case(
 }
 
 fn main() {
+    let parts: [(&str, fn()); 3] = [("wide", wide), ("extents", extents), ("objects", objects)];
+    let named = std::env::args().nth(1);
+    for (name, part) in parts {
+        match &named {
+            Some(named) if named == name => part(),
+            Some(_) => {}
+            None => {
+                let this = std::env::current_exe().unwrap();
+                // What is freed goes back to the system at once.
+                let status = std::process::Command::new(this)
+                    .arg(name)
+                    .env("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+                    .status();
+                assert!(status.unwrap().success());
+            }
+        }
+    }
+}
+
+fn wide() {
     let mut wide = Filled::new();
     case(
         "100,000 empty partitions, 100 topics",
@@ -171,8 +192,9 @@ fn main() {
             }
         },
     );
-    drop(wide);
+}
 
+fn extents() {
     let mut deep = Filled::new();
     deep.create(0, 1_000);
     case(
@@ -185,6 +207,12 @@ fn main() {
             }
         },
     );
+    load_and_delete(deep);
+}
+
+fn objects() {
+    let mut deep = Filled::new();
+    deep.create(0, 1_000);
     case(
         "1,000,000 objects of one extent",
         &mut deep,
@@ -196,6 +224,10 @@ fn main() {
         },
     );
 
+    load_and_delete(deep);
+}
+
+fn load_and_delete(mut deep: Filled) {
     let began = Instant::now();
     let (mut records, mut bytes) = (Vec::new(), 0);
     for (key, value) in deep.state.records() {

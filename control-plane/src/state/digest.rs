@@ -32,8 +32,21 @@ impl Digest {
 
     /// Enters an entry. For extents and objects, `key` carries the entry's own number where a
     /// record's key has the chunk's.
-    pub(super) fn add(&mut self, key: &StateKey, put_value: impl FnOnce(&mut Vec<u8>)) {
-        self.sum = self.sum.wrapping_add(self.scratch_hash(key, put_value));
+    /// Answers its hash, for whoever will take out many entries at once.
+    pub(super) fn add(&mut self, key: &StateKey, put_value: impl FnOnce(&mut Vec<u8>)) -> u128 {
+        let hash = self.scratch_hash(key, put_value);
+        self.sum = self.sum.wrapping_add(hash);
+        hash
+    }
+
+    /// Puts in entries by the sum of the hashes that [`Digest::add`] answered for them.
+    pub(super) fn put_in(&mut self, hashes: u128) {
+        self.sum = self.sum.wrapping_add(hashes);
+    }
+
+    /// Takes out entries by the sum of the hashes that [`Digest::add`] answered for them.
+    pub(super) fn take_out(&mut self, hashes: u128) {
+        self.sum = self.sum.wrapping_sub(hashes);
     }
 
     /// Takes out an entry, given as it was when it was entered.

@@ -10,6 +10,8 @@ use imbl::Vector;
 use ottla_format::state::{CHUNK_LENGTH, ExtentEntry};
 use ottla_model::{Offset, TimestampMs};
 
+use super::chunk::writable;
+
 /// A full chunk.
 #[derive(Clone, Debug)]
 struct Sealed {
@@ -26,11 +28,18 @@ pub struct ExtentLog {
     tail: Arc<Vec<ExtentEntry>>,
     /// The largest timestamp of all extents.
     max_timestamp: TimestampMs,
+    /// The sum of all extents' hashes in the state digest: they leave it together.
+    digest: u128,
 }
 
 impl Default for ExtentLog {
     fn default() -> Self {
-        Self { sealed: Vector::new(), tail: Arc::default(), max_timestamp: TimestampMs(i64::MIN) }
+        Self {
+            sealed: Vector::new(),
+            tail: Arc::default(),
+            max_timestamp: TimestampMs(i64::MIN),
+            digest: 0,
+        }
     }
 }
 
@@ -45,10 +54,11 @@ impl ExtentLog {
         self.len() == 0
     }
 
-    /// Appends an extent.
-    pub(super) fn push(&mut self, extent: ExtentEntry) {
+    /// Appends an extent with its hash in the state digest.
+    pub(super) fn push(&mut self, extent: ExtentEntry, hash: u128) {
+        self.digest = self.digest.wrapping_add(hash);
         self.max_timestamp = self.max_timestamp.max(extent.max_timestamp);
-        let tail = Arc::make_mut(&mut self.tail);
+        let tail = writable(&mut self.tail);
         tail.push(extent);
         if tail.len() == CHUNK_LENGTH {
             let extents = std::mem::take(&mut self.tail);
@@ -62,6 +72,11 @@ impl ExtentLog {
     pub fn chunks(&self, from: usize) -> impl Iterator<Item = (usize, &[ExtentEntry])> {
         let numbered = (from..=self.sealed.len()).filter_map(|at| Some((at, self.chunk(at)?)));
         numbered.filter(|(_, extents)| !extents.is_empty())
+    }
+
+    /// The sum of all extents' hashes in the state digest.
+    pub(super) fn digest(&self) -> u128 {
+        self.digest
     }
 
     /// The number of the chunk that the next extent goes to.
@@ -149,7 +164,7 @@ mod tests {
     fn log(extents: usize) -> ExtentLog {
         let mut log = ExtentLog::default();
         for at in 0..extents {
-            log.push(extent(at));
+            log.push(extent(at), at as u128);
         }
         log
     }
@@ -188,7 +203,7 @@ mod tests {
     fn a_copy_keeps_what_it_had_and_shares_the_full_chunks() {
         let mut log = log(600);
         let copy = log.clone();
-        log.push(extent(600));
+        log.push(extent(600), 600);
         assert_eq!((copy.len(), log.len()), (600, 601));
         assert!(Arc::ptr_eq(&copy.sealed[1].extents, &log.sealed[1].extents));
         assert!(!Arc::ptr_eq(&copy.tail, &log.tail));

@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ottla_format::state::{BrokerStatus, ObjectStatus};
+use ottla_format::state::{BrokerStatus, ObjectStatus, StateKey};
 use ottla_model::{BrokerAuthor, ObjectId, Offset};
 use thiserror::Error;
 
 use super::State;
+use super::digest::Digest;
 
 /// A promise that a state does not keep.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -32,6 +33,7 @@ impl State {
         sequenced(self)?;
         live(self)?;
         counted(self)?;
+        extents_digest(self)?;
         digest(self)
     }
 }
@@ -139,6 +141,20 @@ pub fn counted(state: &State) -> Result<(), Violation> {
     let (counted, found) = (state.size(), state.recount());
     if counted != found {
         return violated("the size", format!("{counted:?} was counted, {found:?} is there"));
+    }
+    Ok(())
+}
+
+/// What a partition remembers of its extents' hashes is what they are.
+fn extents_digest(state: &State) -> Result<(), Violation> {
+    for (id, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
+        let mut digest = Digest::default();
+        for (number, extent) in (0..).zip(partition.extents.iter_from(0)) {
+            digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
+        }
+        if digest.sum() != partition.extents.digest() {
+            return violated("the digest", format!("of the extents of {id} is not their sum"));
+        }
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ impl StateLoader {
     /// Ends: verifies that the records make the state of the identity.
     pub fn finish(mut self) -> Result<State, LoadError> {
         self.state.finish_load()?;
-        let (stored, computed) = (self.identity.digest, self.state.recompute_digest());
+        let (stored, computed) = (self.identity.digest, self.state.digest_as_loaded());
         if computed != stored {
             return Err(LoadError::Digest { stored, computed });
         }
@@ -150,8 +150,10 @@ impl State {
         if partition.extents.len() as u64 != chunk.checked_mul(CHUNK_LENGTH as u64)? {
             return None;
         }
-        for extent in extents {
-            partition.extents.push(extent);
+        let first = partition.extents.len() as u64;
+        for (number, extent) in (first..).zip(extents) {
+            let hash = self.books.digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
+            partition.extents.push(extent, hash);
         }
         Some(())
     }

@@ -37,13 +37,15 @@
 //! # Cost
 //!
 //! A command costs what it changes. Two are paid for by what came before them: deleting a topic
-//! visits each of its extents once, as each commit that made one did; a tick visits the partitions
+//! visits each of its extents once (to count what it held of which object) and changes each object
+//! that held some; a tick visits the partitions
 //! whose oldest producer is due, at most once per expiry period and partition.
 
 pub mod books;
 pub mod brokers;
 pub mod changed;
 mod changes;
+mod chunk;
 mod commit;
 mod digest;
 pub mod dirty;
@@ -57,6 +59,7 @@ pub mod partition;
 pub mod producers;
 mod reads;
 mod records;
+mod release;
 mod size;
 mod sweep;
 pub mod topics;

@@ -12,6 +12,8 @@ use ottla_format::state::{CHUNK_LENGTH, ObjectEntry, ObjectStatus, StateKey};
 use ottla_model::{ObjectId, TimestampMs};
 
 use super::books::Books;
+use super::chunk::writable;
+use super::release::Releases;
 
 /// A chunk's objects, ascending by slot (number modulo 256).
 type Chunk = Vec<(u8, ObjectEntry)>;
@@ -90,21 +92,23 @@ impl Objects {
     pub(super) fn insert(&mut self, object: ObjectId, entry: ObjectEntry, books: &mut Books) {
         note_condemned(&mut self.condemned, object, &entry);
         let chunk = self.by_chunk.entry(chunk_of(object)).or_default();
-        Arc::make_mut(chunk).push((slot_of(object), entry));
+        writable(chunk).push((slot_of(object), entry));
         books.tally.objects += 1;
         enter(object, &entry, books);
     }
 
-    /// An extent of `bytes` bytes is gone. The object is condemned with its last one.
-    pub(super) fn release(&mut self, object: ObjectId, bytes: u64, books: &mut Books) {
+    /// Extents are gone. An object is condemned with its last one.
+    pub(super) fn release(&mut self, releases: &Releases, books: &mut Books) {
         let at = books.counters.time;
-        self.change(object, books, |entry| {
-            entry.references = entry.references.saturating_sub(1);
-            entry.live_bytes = entry.live_bytes.saturating_sub(bytes);
-            if entry.references == 0 && entry.status == ObjectStatus::Live {
-                entry.status = ObjectStatus::Condemned { at };
-            }
-        });
+        for (object, extents, bytes) in releases.objects() {
+            self.change(object, books, |entry| {
+                entry.references = entry.references.saturating_sub(extents);
+                entry.live_bytes = entry.live_bytes.saturating_sub(bytes);
+                if entry.references == 0 && entry.status == ObjectStatus::Live {
+                    entry.status = ObjectStatus::Condemned { at };
+                }
+            });
+        }
     }
 
     fn change(&mut self, object: ObjectId, books: &mut Books, by: impl FnOnce(&mut ObjectEntry)) {

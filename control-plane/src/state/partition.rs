@@ -155,8 +155,8 @@ impl Partition {
     fn close(&mut self, partition: PartitionId, open: Option<ExtentEntry>, books: &mut Books) {
         if let Some(extent) = open {
             let key = StateKey::Extents(partition, self.extents.len() as u64);
-            books.digest.add(&key, |out| extent.put(out));
-            self.extents.push(extent);
+            let hash = books.digest.add(&key, |out| extent.put(out));
+            self.extents.push(extent, hash);
             books.tally.extents += 1;
         }
     }

@@ -4,6 +4,7 @@ use ottla_format::state::{
     CHUNK_LENGTH, StateKey, StateRecord, put_committed_offset, put_deleted_topics,
     put_extent_chunk, put_group_metadata, put_object_chunk, put_outcome,
 };
+use ottla_model::PartitionId;
 
 use super::State;
 use super::books::Books;
@@ -96,6 +97,19 @@ impl State {
 
     /// The digest, from every entry anew. Equal to [`State::digest`], always.
     pub fn recompute_digest(&self) -> u128 {
+        self.digest_with(|digest, id, partition| {
+            for (number, extent) in (0..).zip(partition.extents.iter_from(0)) {
+                digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
+            }
+        })
+    }
+
+    /// The digest of a state that was just loaded: its extents were hashed as they were put in.
+    pub(super) fn digest_as_loaded(&self) -> u128 {
+        self.digest_with(|digest, _, partition| digest.put_in(partition.extents.digest()))
+    }
+
+    fn digest_with(&self, add_extents: impl Fn(&mut Digest, PartitionId, &Partition)) -> u128 {
         let mut books = Books::new();
         books.digest = Digest::default();
         books.counters = self.books.counters;
@@ -127,7 +141,8 @@ impl State {
             }
         }
         for (id, partition) in self.topics.iter().flat_map(|topic| topic.partitions()) {
-            add_partition(&mut books, id, partition);
+            add_partition(&mut books.digest, id, partition);
+            add_extents(&mut books.digest, id, partition);
         }
         books.digest.sum()
     }
@@ -155,7 +170,9 @@ impl RecordDigest {
                     self.0.add(&key, |out| object.put(out));
                 }
             }
-            whole => self.0.add(&whole.key(), |out| whole.put_value(out)),
+            whole => {
+                self.0.add(&whole.key(), |out| whole.put_value(out));
+            }
         }
     }
 
@@ -165,12 +182,8 @@ impl RecordDigest {
     }
 }
 
-fn add_partition(books: &mut Books, id: ottla_model::PartitionId, partition: &Partition) {
-    let digest = &mut books.digest;
+fn add_partition(digest: &mut Digest, id: PartitionId, partition: &Partition) {
     digest.add(&StateKey::Partition(id), |out| partition.entry().put(out));
-    for (number, extent) in (0..).zip(partition.extents.iter_from(0)) {
-        digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
-    }
     for (producer, entry) in partition.producers.iter() {
         digest.add(&StateKey::Producer(id, producer), |out| entry.put(out));
     }

@@ -15,6 +15,7 @@ use super::changes::Changes;
 use super::expiry::Expiry;
 use super::objects::Objects;
 use super::partition::Partition;
+use super::release::Releases;
 use crate::limits::{DELETED_TOPICS_KEPT_MAX, PARTITIONS_MAX};
 
 /// A topic. Cheap to clone.
@@ -269,19 +270,19 @@ impl Topics {
         };
         self.by_folded_name.remove(&folded(&topic.info.name));
         self.partition_count -= topic.partitions.len();
+        let mut releases = Releases::default();
         for (id, partition) in topic.partitions() {
             self.expiry.drop_partition(id, partition);
             books.digest.remove(&StateKey::Partition(id), |out| partition.entry().put(out));
-            for (number, extent) in (0..).zip(partition.extents.iter_from(0)) {
-                books.digest.remove(&StateKey::Extents(id, number), |out| extent.put(out));
-                objects.release(extent.object, extent.length, books);
-            }
+            books.digest.take_out(partition.extents.digest());
+            partition.extents.chunks(0).for_each(|(_, chunk)| releases.add(chunk));
             books.tally.extents -= partition.extents.len() as u64;
             for (producer, entry) in partition.producers.iter() {
                 books.digest.remove(&StateKey::Producer(id, producer), |out| entry.put(out));
                 books.tally.producers -= 1;
             }
         }
+        objects.release(&releases, books);
         books.digest.remove(&StateKey::Topic(id), |out| topic.entry().put(out));
         self.remember_deleted(id, books);
         books.dirty.topic(id);

@@ -1,0 +1,74 @@
+//! Many extents that go at once: what each object loses, added up, so that an object is changed
+//! once however many of the extents it held.
+
+use std::collections::BTreeMap;
+
+use ottla_format::state::{CHUNK_LENGTH, ExtentEntry};
+use ottla_model::ObjectId;
+
+use super::objects::chunk_of;
+
+/// What the objects of one chunk lose: extents and bytes, by slot.
+type Losses = Box<[(u32, u64); CHUNK_LENGTH]>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Releases(BTreeMap<u64, Losses>);
+
+impl Releases {
+    /// These extents go. Neighbours of a partition mostly lie in neighbouring objects, so the chunk
+    /// is looked up once for a run of them.
+    pub(super) fn add(&mut self, extents: &[ExtentEntry]) {
+        for run in extents.chunk_by(|a, b| chunk_of(a.object) == chunk_of(b.object)) {
+            let Some(first) = run.first() else { continue };
+            let losses = self.0.entry(chunk_of(first.object));
+            let losses = losses.or_insert_with(|| Box::new([(0, 0); CHUNK_LENGTH]));
+            for extent in run {
+                let (extents, bytes) =
+                    &mut losses[(extent.object.0 % CHUNK_LENGTH as u64) as usize];
+                *extents += 1;
+                *bytes += extent.length;
+            }
+        }
+    }
+
+    /// Each object with the extents and bytes it loses, in order of number.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (ObjectId, u32, u64)> {
+        self.0.iter().flat_map(|(chunk, losses)| {
+            let first = chunk * CHUNK_LENGTH as u64;
+            let numbered = (first..).map(ObjectId).zip(losses.iter());
+            numbered
+                .filter(|(_, (extents, _))| *extents > 0)
+                .map(|(id, (n, bytes))| (id, *n, *bytes))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_model::{BytePosition, Offset, TimestampMs};
+
+    use super::*;
+
+    fn extent(object: u64, length: u64) -> ExtentEntry {
+        ExtentEntry {
+            base_offset: Offset(0),
+            last_offset: Offset(0),
+            object: ObjectId(object),
+            position: BytePosition(0),
+            length,
+            max_timestamp: TimestampMs(0),
+            log_append: false,
+        }
+    }
+
+    #[test]
+    fn losses_add_up_by_object_across_chunks() {
+        let mut releases = Releases::default();
+        releases.add(&[extent(3, 10), extent(3, 5), extent(255, 1), extent(256, 2)]);
+        releases.add(&[extent(700, 9), extent(3, 1)]);
+        let all: Vec<_> = releases.objects().collect();
+        let expected = [(3, 3, 16), (255, 1, 1), (256, 1, 2), (700, 1, 9)];
+        assert_eq!(all, expected.map(|(id, n, bytes)| (ObjectId(id), n, bytes)));
+    }
+}
