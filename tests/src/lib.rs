@@ -17,6 +17,7 @@ pub mod process;
 pub mod scrape;
 pub mod scratch;
 
+pub mod disk_faults;
 pub mod fault_proxy;
 pub mod kafka;
 pub mod ottla;
@@ -33,6 +34,7 @@ pub mod records;
 pub mod topic;
 
 pub mod history;
+pub mod killed;
 pub mod load;
 pub mod paced;
 pub mod torture;

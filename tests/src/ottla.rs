@@ -150,6 +150,13 @@ impl Ottla {
         Ok(begin.elapsed())
     }
 
+    /// Waits for an end that it comes to by itself; answers how it ended.
+    pub async fn ends(&mut self) -> Result<ExitStatus> {
+        let status = self.process()?.wait(READY_WITHIN).await?;
+        self.process = None;
+        Ok(status)
+    }
+
     /// SIGTERM, and waits so long for its end; answers how it ended.
     pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
         let process = self.process()?;

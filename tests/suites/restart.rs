@@ -1,141 +1,29 @@
 //! Starts after an end that was not clean, and after damage on the disk: every way to the state gives
 //! the same state, a torn tail costs nothing that was acknowledged, and damage is refused with words.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kafka_protocol::messages::{InitProducerIdRequest, ProducerId};
 use ottla_env::delay;
 use ottla_tests::history::Kind;
+use ottla_tests::killed::{
+    Killed, PARTITIONS, TOPIC, copy, files_below, overwrite, read_all, segments, snapshots,
+    some_load,
+};
 use ottla_tests::load::Load;
 use ottla_tests::ottla::Ottla;
 use ottla_tests::raw::{RawClient, version};
-use ottla_tests::topic::{Content, Sequenced};
+use ottla_tests::topic::Sequenced;
 use ottla_tests::{Scratch, topic};
-
-const TOPIC: &str = "restarted";
-const PARTITIONS: i32 = 3;
-/// Longer than the time after which the checkpoint is written behind (3 s).
-const CHECKPOINT_WRITTEN: Duration = Duration::from_secs(5);
-
-/// A server that had some load, was killed, and is not running; and what was in it.
-struct Killed {
-    server: Ottla,
-    log: BTreeMap<i32, Content>,
-}
-
-async fn read_all(bootstrap: &str) -> Result<BTreeMap<i32, Content>> {
-    let mut log = BTreeMap::new();
-    for partition in 0..PARTITIONS {
-        log.insert(partition, topic::read(bootstrap, TOPIC, partition).await?);
-    }
-    Ok(log)
-}
-
-async fn some_load(bootstrap: &str, seed: u64) -> Result<()> {
-    let load = Load::start(bootstrap, TOPIC, &[Kind::Idempotent; PARTITIONS as usize], seed);
-    delay(Duration::from_secs(1)).await;
-    ensure!(!load.stop().await?.is_empty());
-    Ok(())
-}
-
-/// Load, a checkpoint, more load that only the log holds, kill.
-async fn killed(scratch: &Scratch) -> Result<Killed> {
-    let mut server = Ottla::start_new(scratch).await?;
-    let bootstrap = server.bootstrap();
-    topic::create(&bootstrap, TOPIC, PARTITIONS).await?;
-    some_load(&bootstrap, 1).await?;
-    delay(CHECKPOINT_WRITTEN).await;
-    some_load(&bootstrap, 2).await?;
-    let log = read_all(&bootstrap).await?;
-    ensure!(log.values().all(|content| content.end > 100), "too little load to show anything");
-    server.kill().await?;
-    Ok(Killed { server, log })
-}
-
-impl Killed {
-    fn controller(&self) -> PathBuf {
-        self.server.data().join("controller")
-    }
-
-    /// Starts, compares everything that clients can see, kills; answers applied index and digest as
-    /// the control plane had them before the broker registered.
-    async fn check(&mut self) -> Result<(String, String)> {
-        let before = self.server.output().len();
-        self.server.start().await?;
-        let log = read_all(&self.server.bootstrap()).await?;
-        ensure!(log == self.log, "other records than before the kill");
-        self.server.kill().await?;
-        let output = self.server.output().split_off(before);
-        let line = output
-            .lines()
-            .find(|line| line.contains("the control plane is ready"))
-            .context("no line about the control plane")?;
-        let field = |name: &str| {
-            let (_, rest) =
-                line.split_once(&format!("{name}=")).with_context(|| line.to_owned())?;
-            anyhow::Ok(rest.split_whitespace().next().unwrap_or_default().to_owned())
-        };
-        Ok((field("applied")?, field("digest")?))
-    }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        fs::remove_dir_all(to)?;
-    }
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let path = entry?.path();
-        let target = to.join(path.file_name().unwrap_or_default());
-        if path.is_dir() {
-            copy(&path, &target)?;
-        } else {
-            fs::copy(&path, &target)?;
-        }
-    }
-    Ok(())
-}
-
-/// Overwrites `bytes` at `position` (from the end when negative).
-fn overwrite(path: &Path, position: i64, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    let from =
-        if position < 0 { SeekFrom::End(position) } else { SeekFrom::Start(position as u64) };
-    file.seek(from)?;
-    Ok(file.write_all(bytes)?)
-}
-
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files_below(&path, found)?;
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn last_segment(controller: &Path) -> Result<PathBuf> {
-    let mut segments: Vec<PathBuf> = fs::read_dir(controller.join("raft"))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .collect();
-    segments.sort();
-    segments.pop().context("no segment of the Raft log")
-}
 
 #[tokio::test]
 async fn every_way_to_the_state_gives_the_same_state() -> Result<()> {
     let scratch = Scratch::new("restart-ways")?;
-    let mut killed = killed(&scratch).await?;
+    let mut killed = Killed::after_load(Ottla::new(&scratch, "ottla")?).await?;
     let kept = scratch.path().join("kept");
     copy(&killed.controller(), &kept)?;
     let checkpoint = killed.controller().join("checkpoint");
@@ -153,7 +41,7 @@ async fn every_way_to_the_state_gives_the_same_state() -> Result<()> {
     for file in &files {
         let length = fs::metadata(file)?.len();
         if length > 64 {
-            overwrite(file, length as i64 / 2, &[0x5a; 16])?;
+            overwrite(file, length / 2, &[0x5a; 16])?;
         }
     }
     let damaged = killed.check().await.context("damaged checkpoint")?;
@@ -172,8 +60,8 @@ async fn every_way_to_the_state_gives_the_same_state() -> Result<()> {
 #[tokio::test]
 async fn bytes_of_an_unfinished_write_at_the_end_of_the_log_are_dropped() -> Result<()> {
     let scratch = Scratch::new("restart-torn")?;
-    let mut killed = killed(&scratch).await?;
-    let segment = last_segment(&killed.controller())?;
+    let mut killed = Killed::after_load(Ottla::new(&scratch, "ottla")?).await?;
+    let segment = segments(&killed.controller())?.pop().context("no segment")?;
     for torn in [&[0x17_u8][..], &[0; 40], &[0xff; 300]] {
         OpenOptions::new().append(true).open(&segment)?.write_all(torn)?;
         killed.check().await.with_context(|| format!("{} torn bytes", torn.len()))?;
@@ -182,23 +70,102 @@ async fn bytes_of_an_unfinished_write_at_the_end_of_the_log_are_dropped() -> Res
     Ok(())
 }
 
+/// One history three ways: the first snapshot lets nothing of the log go yet.
 #[tokio::test]
-async fn a_flipped_bit_in_the_middle_of_the_log_is_refused() -> Result<()> {
-    let scratch = Scratch::new("restart-flip")?;
-    let mut killed = killed(&scratch).await?;
-    let segment = last_segment(&killed.controller())?;
-    let middle = fs::metadata(&segment)?.len() / 2;
-    let kept = fs::read(&segment)?;
-    let byte = kept.get(middle as usize).context("the segment is empty")?;
-    overwrite(&segment, middle as i64, &[byte ^ 0x10])?;
-    let (status, output) = killed.server.start_refused().await?;
-    ensure!(!status.success(), "it started");
-    let name = segment.file_name().unwrap_or_default().to_string_lossy();
-    ensure!(output.contains(name.as_ref()), "the file is not named:\n{output}");
-    fs::write(&segment, kept)?;
-    killed.check().await.context("after the bit was put right")?;
+async fn log_alone_checkpoint_and_snapshot_make_the_same_state() -> Result<()> {
+    let scratch = Scratch::new("restart-snapshot")?;
+    let server = Ottla::new(&scratch, "ottla")?.env("OTTLA__CONTROLLER__LOG_FILE_SIZE", "64KiB");
+    let mut killed = with_snapshots(server, 1).await?;
+    let kept = scratch.path().join("kept");
+    copy(&killed.controller(), &kept)?;
+    ensure!(snapshots(&kept)?.len() == 1, "{:?}", snapshots(&kept)?);
+    let first = fs::metadata(kept.join("raft").join(format!("{:016x}.log", 0)));
+    ensure!(first.is_ok(), "the first file of the log is gone already");
+    let mut seen = Vec::new();
+    for (way, missing) in [
+        ("all of it", &[][..]),
+        ("checkpoint and log", &["snapshots"]),
+        ("snapshot and log", &["checkpoint"]),
+        ("log only", &["snapshots", "checkpoint"]),
+    ] {
+        copy(&kept, &killed.controller())?;
+        for folder in missing {
+            fs::remove_dir_all(killed.controller().join(folder))?;
+        }
+        seen.push((way, killed.check().await.context(way)?));
+    }
+    let (_, first) = &seen[0];
+    ensure!(seen.iter().all(|(_, state)| state == first), "{seen:?}");
     scratch.done();
     Ok(())
+}
+
+/// After two snapshots the log begins behind the first entry; after damage to the newest it still
+/// goes back far enough.
+#[tokio::test]
+async fn a_purged_log_goes_on_from_the_newest_snapshot_or_the_one_before() -> Result<()> {
+    let scratch = Scratch::new("restart-purged")?;
+    let server = Ottla::new(&scratch, "ottla")?.env("OTTLA__CONTROLLER__LOG_FILE_SIZE", "64KiB");
+    let mut killed = with_snapshots(server, 3).await?;
+    let kept = scratch.path().join("kept");
+    copy(&killed.controller(), &kept)?;
+    let sizes = |folder: &str| -> Result<u64> {
+        let mut files = Vec::new();
+        files_below(&kept.join(folder), &mut files)?;
+        files.iter().map(|file| Ok(fs::metadata(file)?.len())).sum()
+    };
+    println!(
+        "log {} bytes, checkpoint {} bytes, snapshots {} bytes",
+        sizes("raft")?,
+        sizes("checkpoint")?,
+        sizes("snapshots")?
+    );
+    // Three files and what the last commits overshoot them by.
+    ensure!(sizes("raft")? < 5 * 64 * 1024, "the log takes {} bytes", sizes("raft")?);
+    let with_checkpoint = killed.check().await.context("checkpoint and log")?;
+    for damage in ["none", "newest cut", "newest flipped", "newest gone"] {
+        copy(&kept, &killed.controller())?;
+        fs::remove_dir_all(killed.controller().join("checkpoint"))?;
+        let newest = snapshots(&killed.controller())?.pop().context("no snapshot")?;
+        let length = fs::metadata(&newest)?.len();
+        match damage {
+            "newest cut" => OpenOptions::new().write(true).open(&newest)?.set_len(length / 2)?,
+            "newest flipped" => ottla_tests::killed::flip(&newest, length / 3, 5)?,
+            "newest gone" => fs::remove_file(&newest)?,
+            _ => {}
+        }
+        let seen = killed.check().await.context(damage)?;
+        ensure!(seen == with_checkpoint, "{damage}: {seen:?} instead of {with_checkpoint:?}");
+    }
+    scratch.done();
+    Ok(())
+}
+
+/// Load until so many snapshots were written and the log was let go up to the one before, and some
+/// more; then a kill.
+async fn with_snapshots(server: Ottla, count: usize) -> Result<Killed> {
+    let mut server = server;
+    server.start().await?;
+    let bootstrap = server.bootstrap();
+    topic::create(&bootstrap, TOPIC, PARTITIONS).await?;
+    let controller = server.data().join("controller");
+    let mut seed = 1;
+    let written = |controller: &Path| -> Result<bool> {
+        let now = snapshots(controller)?;
+        let first_is_there = controller.join("raft").join(format!("{:016x}.log", 0)).exists();
+        Ok(match count {
+            1 => now.len() == 1,
+            _ => now.len() == 2 && !first_is_there,
+        })
+    };
+    while !written(&controller)? {
+        ensure!(seed < 60, "no snapshot was written, or the log not let go");
+        some_load(&bootstrap, seed).await?;
+        seed += 1;
+    }
+    let log = read_all(&bootstrap).await?;
+    server.kill().await?;
+    Ok(Killed { server, log })
 }
 
 #[tokio::test]

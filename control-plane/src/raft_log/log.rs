@@ -127,6 +127,11 @@ impl RaftLog {
         (book.index.purged(), book.index.last())
     }
 
+    /// Why nothing is written any more, in words for a person.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.book().failed.as_ref().map(|(_, message)| message.clone())
+    }
+
     /// Counts the segments that were filled since the start.
     pub fn segments_filled(&self) -> watch::Receiver<u64> {
         self.shared.segments_filled.subscribe()
@@ -376,12 +381,14 @@ impl Writer {
         if let Err(before) = book.check() {
             return before;
         }
+        let place = self.shared.directory.describe("");
         let message = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!(
-                "the disk of the Raft log is full ({error}): free space and restart this node"
+                "the disk of the Raft log in {place} is full ({error}): free space and restart this \
+                 node"
             ),
             _ => format!(
-                "writing the Raft log failed ({error}): what reached the disk is unknown until it \
+                "writing the Raft log in {place} failed ({error}): what reached the disk is unknown until it \
                  is read again, so this node stops writing; restart it"
             ),
         };

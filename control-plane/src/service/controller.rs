@@ -39,7 +39,7 @@ use super::sessions::Sessions;
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
 use crate::limits::{CONDEMNED_DELAY, SESSION, SNAPSHOT_ENTRIES, START_DEADLINE};
 use crate::raft::{LogStore, Machine, NoPeers, Raft, StateMachine};
-use crate::raft_log::{LogOptions, LogWriter};
+use crate::raft_log::{LogOptions, LogWriter, RaftLog};
 
 /// How a controller runs.
 #[derive(Clone, Debug)]
@@ -81,6 +81,7 @@ impl ControllerOptions {
 pub struct Controller {
     cluster: ClusterId,
     raft: Raft,
+    log: RaftLog,
     machine: Machine,
     api: Arc<LocalControlPlane>,
     stop: watch::Sender<bool>,
@@ -126,7 +127,7 @@ impl Controller {
         let store = LogStore::new(log.clone(), identity);
         let segments_filled = log.segments_filled();
         let state_machine =
-            StateMachine::new(machine.clone(), log, snapshots, newest, metrics.clone());
+            StateMachine::new(machine.clone(), log.clone(), snapshots, newest, metrics.clone());
         let config = raft_config(identity.cluster, &options)?;
         let raft = match Raft::new(identity.node, config, NoPeers, store, state_machine).await {
             Ok(raft) => raft,
@@ -181,6 +182,7 @@ impl Controller {
         Ok(Self {
             cluster: identity.cluster,
             raft,
+            log,
             machine,
             api,
             stop,
@@ -237,7 +239,8 @@ impl Controller {
     /// and says why. The process should exit then. Pends for ever otherwise.
     pub async fn failed(&self) -> String {
         tokio::select! {
-            fatal = self.raft_failed() => fatal,
+            // Raft says the same in more words.
+            fatal = self.raft_failed() => self.log.failure().unwrap_or(fatal),
             task = self.vital.failed() => format!("{task} failed; the lines before say how"),
         }
     }
