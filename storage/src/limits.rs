@@ -320,10 +320,7 @@ pub const LATE_ATTEMPT_MAX: Duration =
 /// A fetch asks where its records are and then reads them. Twice that time is within what a
 /// reference may live; the other half is for a view that is behind.
 const _: () = assert!(
-    2 * (FETCH_QUESTION_TIME_MAX.as_secs()
-        + ottla_object_io::limits::READ_ATTEMPTS_MAX as u64
-            * (ottla_object_io::limits::READ_TIMEOUT.as_secs()
-                + ottla_object_io::limits::READ_PAUSE_MAX.as_secs()))
+    2 * (FETCH_QUESTION_TIME_MAX.as_secs() + ottla_object_io::limits::READ_TIME_MAX.as_secs())
         <= ottla_control_api::REFERENCE_LIFE_MAX.as_secs(),
     "I-LIVE: no reference is used after its object can be gone"
 );

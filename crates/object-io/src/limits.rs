@@ -21,8 +21,13 @@ pub const READ_PAUSE_FIRST: Duration = Duration::from_millis(50);
 pub const READ_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// One try of a read, or of a small request without a body, takes no longer. Far above the slowest
-/// answer of a healthy store, and well inside a Kafka client's request time-out of 30 s.
+/// answer of a healthy store.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A read with all its tries takes no longer: a try that hangs leaves time for one that does not.
+/// Well inside a Kafka client's request time-out of 30 s, also when a fetch has to read twice, one
+/// after the other: what else it asked for must reach the client.
+pub const READ_TIME_MAX: Duration = Duration::from_secs(12);
 
 /// One try of a write takes no longer at the store's client. Callers give up much earlier; this
 /// only ends connections that nobody waits for.
@@ -67,4 +72,5 @@ pub const STAGED_NAMES_MAX: u32 = 16;
 
 const _: () = assert!(DIRECT_BYTES_MIN <= FILE_WRITE_BYTES as u64);
 const _: () = assert!(SPREAD_FOLDERS == 256, "a spread folder's name is two hex digits");
+const _: () = assert!(READ_TIMEOUT.as_nanos() < READ_TIME_MAX.as_nanos());
 const _: () = assert!(READ_PAUSE_FIRST.as_nanos() <= READ_PAUSE_MAX.as_nanos());

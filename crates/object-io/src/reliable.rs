@@ -2,7 +2,8 @@
 //! accounting.
 //!
 //! Reads are safe to repeat, so they are: after an error of kind retry or unknown, after a short
-//! answer, and (hedge) when the first try is slow. Extra tries come out of an [`ExtraBudget`].
+//! answer, and (hedge) when the first try is slow; all within a time that leaves the caller some.
+//! Extra tries come out of an [`ExtraBudget`].
 //! Writes are tried once; what the store says it holds is compared with what was sent.
 
 use std::fmt;
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 use crate::accounting::{Accounting, RequestKind};
 use crate::extra_budget::ExtraBudget;
 use crate::limits::{
-    READ_ATTEMPTS_MAX, READ_PAUSE_FIRST, READ_PAUSE_MAX, READ_TIMEOUT, WRITE_TIMEOUT,
+    READ_ATTEMPTS_MAX, READ_PAUSE_FIRST, READ_PAUSE_MAX, READ_TIME_MAX, READ_TIMEOUT, WRITE_TIMEOUT,
 };
 use crate::{ObjectEntry, Payload, PutDone, ReadCause, Store, StoreError, StoreErrorKind, keys};
 
@@ -118,7 +119,7 @@ impl Reliable {
     }
 }
 
-/// Ends a try that takes too long: what became of it is then unknown.
+/// Ends a try, or all tries of a read, when they take too long: what became of it is then unknown.
 async fn limited<T>(
     key: &str,
     limit: Duration,
@@ -169,17 +170,18 @@ impl Store for Reliable {
         range: Range<u64>,
         cause: ReadCause,
     ) -> Result<Bytes, StoreError> {
-        self.repeated(key, || self.read_hedged(key, range.clone(), cause)).await
+        let tries = self.repeated(key, || self.read_hedged(key, range.clone(), cause));
+        limited(key, READ_TIME_MAX, tries).await
     }
 
     async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-        self.repeated(key, || async {
+        let tries = self.repeated(key, || async {
             let request = self.accounting.start(RequestKind::Get, keys::area(key));
             let done = limited(key, READ_TIMEOUT, self.inner.get(key)).await;
             request.end(&done, |bytes| bytes.len() as u64);
             done
-        })
-        .await
+        });
+        limited(key, READ_TIME_MAX, tries).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>, StoreError> {

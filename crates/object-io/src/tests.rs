@@ -85,6 +85,28 @@ async fn an_outage_ends_a_read_after_a_bounded_number_of_tries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_hangs_is_given_up_while_its_client_still_waits() {
+    let (faults, store, metrics) = faulty().await;
+    for _ in 0..8 {
+        faults.script_read(ReadFault::AnswerLost);
+    }
+    let started = tokio::time::Instant::now();
+    assert_eq!(read(&store).await, Err(StoreErrorKind::RetryUnknown));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(faults.reads().len(), 4, "two tries, each with a rival");
+    assert_eq!(metrics.object_store.inflight.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_try_that_hangs_leaves_time_for_one_that_does_not() {
+    let (faults, store, _) = faulty().await;
+    for fault in [ReadFault::AnswerLost, ReadFault::AnswerLost] {
+        faults.script_read(fault);
+    }
+    assert_eq!(read(&store).await, Ok(Bytes::from_static(b"234")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn missing_and_denied_are_not_repeated() {
     let (faults, store, _) = faulty().await;
     faults.script_read(ReadFault::Missing);
