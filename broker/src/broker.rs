@@ -41,6 +41,7 @@ use crate::group::{GroupOptions, Groups};
 use crate::listener;
 use crate::options::BrokerOptions;
 use crate::producer_ids::ProducerIds;
+use crate::record_keys::RecordKeys;
 use crate::registration::{self, AuthorSource, RegisterError};
 use crate::{context, limits, placement};
 
@@ -279,6 +280,7 @@ fn context(
         draining,
         writer,
         producer_ids: ProducerIds::default(),
+        record_keys: RecordKeys::new(),
         requests: context::requests_budget(&parts.metrics),
         answers,
     }

@@ -227,7 +227,7 @@ fn held_by(started: Started, mut held: Reservation) -> Started {
 }
 
 /// Puts a Produce into the buffer.
-pub(crate) fn produce(
+pub(crate) async fn produce(
     context: &Arc<Context>,
     connection: &ConnectionInfo,
     mut received: Received,
@@ -239,7 +239,8 @@ pub(crate) fn produce(
     let arrival = received.arrival;
     let wants_answer = request.acks != 0;
     let frame = api::produce::Frame { arrival, reservation, waiting };
-    let pending = api::produce::handle(context, connection, encoder.version, request, frame)?;
+    let pending =
+        api::produce::handle(context, connection, encoder.version, request, frame).await?;
     if wants_answer {
         let context = context.clone();
         let answer = async move { Ok(encoder.encode(&context, &pending.response().await)?.into()) };

@@ -22,6 +22,7 @@ mod listener;
 pub mod options;
 pub mod placement;
 mod producer_ids;
+mod record_keys;
 pub mod registration;
 mod rendezvous;
 pub mod topic_configs;

@@ -115,6 +115,11 @@ pub const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
 /// the leader, and by timestamp also a read of a block.
 pub const LOOKUPS_AT_ONCE: usize = 16;
 
+/// Compressed batches of compacted topics that are looked through at the same time. Each takes a
+/// core, for up to a second where a batch decompresses a thousandfold, and what the producer's
+/// codec needs as window (at most 128 MiB; of a raw snappy block all of it).
+pub const RECORD_WALKS_MAX: usize = 2;
+
 /// Partitions of one new topic, or one grown topic.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;
 

@@ -1,8 +1,8 @@
 //! Produce (key 0), versions 3–13; advertised from 0, which librdkafka needs (KAFKA-18659).
 //!
 //! Validates every batch by its header, puts the good ones into the write path's buffer in the
-//! order of arrival, and answers when they are decided. Nothing here waits before the batches are
-//! in the buffer. Bytes are kept as received. One bad partition never fails another. acks=1 and −1
+//! order of arrival, and answers when they are decided. Before the batches are in the buffer,
+//! nothing waits but for the compressed records of compacted topics to be looked through. Bytes are kept as received. One bad partition never fails another. acks=1 and −1
 //! mean the same: answered after the object is durable and the commit applied. acks=0 has no
 //! answer and no time-out; an error closes the connection.
 //!
@@ -39,14 +39,14 @@ use ottla_model::{PartitionId, TimestampMs, TimestampType};
 use ottla_storage::write::{
     AppendBatch, AppendOutcome, AppendRequest, AppendTicket, ConnectionId, Reservation,
 };
-use ottla_wire::batch::{self, BATCH_HEADER_BYTES, BatchHeader, Compression};
-use ottla_wire::{decompress, records};
+use ottla_wire::batch::{self, BatchHeader, Compression};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Closes;
 use crate::context::{ConnectionInfo, Context};
 use crate::errors::{self, ApiError, NamedBy};
+use crate::record_keys::RecordKeys;
 use crate::topic_configs::WriteSettings;
 use crate::{limits, topics};
 
@@ -103,7 +103,7 @@ impl Drop for Waiting {
 }
 
 /// Validates a request and puts its good batches into the buffer.
-pub(crate) fn handle(
+pub(crate) async fn handle(
     context: &Context,
     connection: &ConnectionInfo,
     version: i16,
@@ -140,7 +140,7 @@ pub(crate) fn handle(
                 Err(ApiError::new(Kafka::InvalidRequest, message))
             } else {
                 match &rules {
-                    Ok(rules) => rules.check(index, partition.records),
+                    Ok(rules) => rules.check(index, partition.records, &context.record_keys).await,
                     Err(unknown) => Err((*unknown).into()),
                 }
             };
@@ -189,7 +189,12 @@ struct Rules {
 }
 
 impl Rules {
-    fn check(&self, index: i32, records: Option<Bytes>) -> Result<AppendBatch, ApiError> {
+    async fn check(
+        &self,
+        index: i32,
+        records: Option<Bytes>,
+        record_keys: &RecordKeys,
+    ) -> Result<AppendBatch, ApiError> {
         let partition: PartitionId = topics::partition(&self.topic, index)?;
         let bytes = records.unwrap_or_default();
         if bytes.len() > self.settings.batch_bytes_max {
@@ -203,7 +208,7 @@ impl Rules {
             .map_err(|error| ApiError::new(errors::batch(&error), error.to_string()))?;
         self.check_header(&header)?;
         if self.settings.keys_required {
-            check_keys(&header, &bytes)?;
+            record_keys.check(&header, &bytes).await?;
         }
         Ok(AppendBatch { partition, header, bytes, linger: self.settings.linger })
     }
@@ -234,23 +239,6 @@ impl Rules {
         }
         Ok(())
     }
-}
-
-/// On a compacted topic every record has a key. The only rule that looks at records, and the only
-/// one that may have to decompress, under a cap.
-fn check_keys(header: &BatchHeader, bytes: &[u8]) -> Result<(), ApiError> {
-    let malformed = |text: String| ApiError::new(Kafka::InvalidRecord, text);
-    let codec = header.compression().map_err(|error| malformed(error.to_string()))?;
-    let body = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
-    let plain =
-        decompress::plain(codec, body, body.len()).map_err(|error| malformed(error.to_string()))?;
-    for (at, record) in records::records(plain).enumerate() {
-        let record = record.map_err(|error| malformed(error.to_string()))?;
-        if !record.has_key {
-            return Err(malformed(format!("record {at} has no key; the topic is compacted")));
-        }
-    }
-    Ok(())
 }
 
 impl Pending {

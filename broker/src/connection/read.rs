@@ -99,7 +99,7 @@ impl ReadingHalf<'_> {
         let started = match (received.api.key, held) {
             (ApiKey::Produce, Some(reservation)) => {
                 let waiting = self.waiting.clone();
-                dispatch::produce(self.context, self.info, received, reservation, waiting)?
+                dispatch::produce(self.context, self.info, received, reservation, waiting).await?
             }
             (ApiKey::JoinGroup | ApiKey::SyncGroup, _held) => {
                 // These wait for other members, as long as those like.
