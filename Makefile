@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARY := target/release/ottla
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit sim e2e tools fix verify deny bench scale
+.PHONY: help run build test unit sim e2e torture tools fix verify deny bench scale
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -28,6 +28,10 @@ sim: ## Runs 100,000 schedules of the commit protocol (SEEDS=n for another numbe
 
 e2e: build ## Runs the end-to-end suites against the release binary (after make tools)
 	$(CARGO) test --locked -p ottla-tests --tests -- --test-threads=2
+
+torture: build ## Kills, freezes and restarts a server on a failing store (FOR=10m SEED=n)
+	tests/tools/install.sh
+	$(CARGO) run --release --locked -p ottla-tests --bin torture -- --for $(or $(FOR),10m) $(if $(SEED),--seed $(SEED))
 
 fix: ## Formats and applies the fixes that the lints offer
 	$(CARGO) fmt --all

@@ -22,6 +22,8 @@ pub enum ProcessEvent {
     Kill,
     /// `kill -9`, a start that is killed after this time, and a start.
     KillTwice(Duration),
+    /// `kill -9`, and a start without the checkpoint.
+    LoseCheckpoint,
     /// SIGTERM, and a start.
     Restart,
     /// SIGSTOP for this time.
@@ -96,7 +98,8 @@ impl Plan {
     }
 }
 
-fn pick<T: Copy>(random: &Random, from: &[T]) -> T {
+/// One of them.
+pub fn pick<T: Copy>(random: &Random, from: &[T]) -> T {
     from[random.below(from.len() as u64) as usize]
 }
 
@@ -109,7 +112,8 @@ fn between(random: &Random, from: Duration, to: Duration) -> Duration {
 /// only in order.
 fn process_events(random: &Random, load: Duration) -> Vec<(Duration, ProcessEvent)> {
     let second = Duration::from_secs(1);
-    let (kills, restarts, freezes) = (random.chance(0.8), random.chance(0.5), random.chance(0.4));
+    let (restarts, freezes) = (random.chance(0.5), random.chance(0.4));
+    let kills = random.chance(0.8) || !(restarts || freezes);
     let pause_max = pick(random, &[second, 3 * second, 8 * second]);
     // A server that is never up for a second makes no progress that could be checked.
     let pause_min = second / 4;
@@ -118,7 +122,8 @@ fn process_events(random: &Random, load: Duration) -> Vec<(Duration, ProcessEven
     while at < load {
         let pause = between(random, pause_min, pause_max);
         let event = match random.below(10) {
-            0..5 if kills => ProcessEvent::Kill,
+            0..4 if kills => ProcessEvent::Kill,
+            4 if kills => ProcessEvent::LoseCheckpoint,
             5 if kills => ProcessEvent::KillTwice(between(random, Duration::ZERO, second / 3)),
             6..8 if restarts => ProcessEvent::Restart,
             8..10 if freezes => {
@@ -142,7 +147,8 @@ fn process_events(random: &Random, load: Duration) -> Vec<(Duration, ProcessEven
 
 fn store_events(random: &Random, load: Duration) -> Vec<(Duration, StoreEvent)> {
     let second = Duration::from_secs(1);
-    let (storms, outages) = (random.chance(0.8), random.chance(0.6));
+    let storms = random.chance(0.8);
+    let outages = random.chance(0.6) || !storms;
     let mut events = Vec::new();
     let mut at = Duration::ZERO;
     while at < load {
@@ -202,7 +208,9 @@ mod tests {
     fn over_many_seeds_everything_happens() {
         let plans = (0..200).map(|seed| Plan::new(seed, StoreKind::S3, Duration::from_secs(30)));
         let text: String = plans.map(|plan| format!("{plan:?}")).collect();
-        for event in ["Kill,", "Kill)", "KillTwice", "Restart", "Freeze", "Away", "Weather"] {
+        for event in
+            ["Kill)", "LoseCheckpoint", "KillTwice", "Restart", "Freeze", "Away", "Weather"]
+        {
             assert!(text.contains(event), "{event} never happens");
         }
     }

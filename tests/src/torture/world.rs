@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ottla_env::delay;
+use ottla_env::{Random, delay};
 use tokio::time::Instant;
 
-use super::plan::{Plan, ProcessEvent, StoreEvent, StoreKind};
+use super::plan::{Plan, ProcessEvent, StoreEvent, StoreKind, pick};
 use super::report::Counts;
 use crate::Scratch;
 use crate::fault_proxy::{FaultProxy, Weather};
@@ -17,8 +17,14 @@ use crate::versitygw::{ACCESS_KEY, BUCKET, SECRET_KEY, Versitygw};
 
 /// Memory for records that are not durable yet.
 const BUDGET_MIB: u64 = 64;
-/// Memory for cached objects.
-const CACHE_MIB: u64 = 32;
+/// Memory for cached objects: enough for all, or so little that most reads go to the store.
+const CACHES_MIB: [u64; 2] = [32, 1];
+/// Objects per second that a world writes to S3, at most: as few as by default, or many.
+const PUT_RATES: [u64; 2] = [8, 100];
+/// Log entries between two snapshots: many snapshots in a round, some, or none.
+const SNAPSHOT_ENTRIES: [u64; 3] = [200, 3_000, 200_000];
+/// Length of the log's files: filled many times in a round, or never.
+const LOG_FILE_SIZES: [&str; 2] = ["64KiB", "64MiB"];
 /// What the server may take beside these two.
 const OTHER_MIB: u64 = 200;
 /// Ready again within this time when the store is well. On an idle machine it is a quarter of a
@@ -62,9 +68,14 @@ impl World {
     /// A fresh one, with its server up.
     pub async fn new(name: &str, kind: StoreKind, seed: u64) -> Result<Self> {
         let scratch = Scratch::new(name)?;
+        let random = Random::seeded(seed);
+        let cache_mib = pick(&random, &CACHES_MIB);
+        let snapshot_entries = pick(&random, &SNAPSHOT_ENTRIES).to_string();
         let mut server = Ottla::new(&scratch, "ottla")?
             .env("OTTLA__PRODUCE__BUDGET_BYTES", &format!("{BUDGET_MIB}MiB"))
-            .env("OTTLA__CACHE__BYTES", &format!("{CACHE_MIB}MiB"))
+            .env("OTTLA__CACHE__BYTES", &format!("{cache_mib}MiB"))
+            .env("OTTLA__CONTROLLER__SNAPSHOT_ENTRIES", &snapshot_entries)
+            .env("OTTLA__CONTROLLER__LOG_FILE_SIZE", pick(&random, &LOG_FILE_SIZES))
             // So short that a round sees all of the sweep.
             .env("OTTLA__SWEEP__INTERVAL", "500ms")
             .env("OTTLA__SWEEP__CONDEMNED_DELAY", "3s")
@@ -77,6 +88,7 @@ impl World {
             let proxy = FaultProxy::start(gateway.address(), seed).await?;
             server = server
                 .flag("--object-store", &format!("s3://{BUCKET}/records"))
+                .env("OTTLA__PRODUCE__PUT_RATE", &pick(&random, &PUT_RATES).to_string())
                 .env("OTTLA__OBJECT_STORE__ENDPOINT", &proxy.endpoint())
                 .env("OTTLA__OBJECT_STORE__ALLOW_HTTP", "true")
                 .env("OTTLA__OBJECT_STORE__REGION", "us-east-1")
@@ -125,7 +137,7 @@ impl World {
         counts.resident_max = counts.resident_max.max(resident);
         let descriptors = self.watched.descriptors_max.swap(0, Ordering::SeqCst);
         counts.descriptors_max = counts.descriptors_max.max(descriptors);
-        let allowed = (BUDGET_MIB + CACHE_MIB + OTHER_MIB) << 20;
+        let allowed = (BUDGET_MIB + CACHES_MIB[0] + OTHER_MIB) << 20;
         if resident > allowed {
             complaints.push(format!("memory: {} MiB, allowed {}", resident >> 20, allowed >> 20));
         }
@@ -189,6 +201,11 @@ impl Tormented<'_> {
                 ProcessEvent::Kill => {
                     server.kill().await?;
                     counts.kills += 1;
+                }
+                ProcessEvent::LoseCheckpoint => {
+                    server.kill().await?;
+                    counts.kills += 1;
+                    std::fs::remove_dir_all(server.data().join("controller/checkpoint"))?;
                 }
                 ProcessEvent::KillTwice(after) => {
                     server.kill().await?;
