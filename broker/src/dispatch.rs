@@ -234,11 +234,12 @@ pub(crate) async fn produce(
     reservation: Reservation,
     waiting: Arc<AtomicU32>,
 ) -> Result<Started, End> {
+    let length = received.body.len();
     let request: ProduceRequest = received.decode()?;
     let encoder = received.encoder();
     let arrival = received.arrival;
     let wants_answer = request.acks != 0;
-    let frame = api::produce::Frame { arrival, reservation, waiting };
+    let frame = api::produce::Frame { length, arrival, reservation, waiting };
     let pending =
         api::produce::handle(context, connection, encoder.version, request, frame).await?;
     if wants_answer {

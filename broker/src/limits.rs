@@ -115,6 +115,10 @@ pub const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
 /// the leader, and by timestamp also a read of a block.
 pub const LOOKUPS_AT_ONCE: usize = 16;
 
+/// When less than one part in this many of a Produce frame is kept, what is kept is copied out of
+/// it: a few batches must not keep in memory all that was refused beside them.
+pub const FRAME_KEPT_SHARE_MIN: usize = 4;
+
 /// Compressed batches of compacted topics that are looked through at the same time. Each takes a
 /// core, for up to a second where a batch decompresses a thousandfold, and what the producer's
 /// codec needs as window (at most 128 MiB; of a raw snappy block all of it).

@@ -58,6 +58,8 @@ const ZSTD_FROM: i16 = 7;
 
 /// What came with the frame of the request.
 pub(crate) struct Frame {
+    /// How many bytes it has.
+    pub length: usize,
     /// When it had been read.
     pub arrival: Instant,
     /// Its bytes in the budget.
@@ -154,6 +156,7 @@ pub(crate) async fn handle(
         pending_topics.push(PendingTopic { name: data.name, id: data.topic_id, partitions });
     }
 
+    let_go_of_frame(&mut batches, frame.length);
     // Counted before it is appended: the write path looks at the number when it gets the batches.
     let waiting = Waiting::new(frame.waiting);
     let ticket = context.writer().append(AppendRequest {
@@ -165,6 +168,17 @@ pub(crate) async fn handle(
         batches,
     });
     Ok(Pending { named_by, topics: pending_topics, ticket, waiting })
+}
+
+/// Copies the batches that are kept when they are little of their frame. They stay in memory as
+/// long as the cache likes, and as slices they would keep what was refused there with them.
+fn let_go_of_frame(batches: &mut [AppendBatch], frame_bytes: usize) {
+    let kept: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+    if kept < frame_bytes / limits::FRAME_KEPT_SHARE_MIN {
+        for batch in batches {
+            batch.bytes = Bytes::copy_from_slice(&batch.bytes);
+        }
+    }
 }
 
 /// Partitions that a request names more than once, with the place of each naming topic.
@@ -316,5 +330,41 @@ fn partition_response(index: i32, result: Result<Stored, ApiError>) -> Partition
                 .with_record_errors(record_errors)
                 .with_error_message(message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_model::{PartitionIndex, TopicId};
+
+    use super::*;
+    use crate::testing::batch;
+
+    /// A frame of a batch between other bytes, and the batch as it is taken out of it.
+    fn frame(around: usize) -> (Bytes, AppendBatch) {
+        let batch = batch(&["value"]);
+        let frame: Bytes = [&vec![0; around][..], &batch, &vec![0; around]].concat().into();
+        let bytes = frame.slice(around..around + batch.len());
+        let header = batch::verify(&bytes).unwrap();
+        let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
+        (frame, AppendBatch { partition, header, bytes, linger: None })
+    }
+
+    #[test]
+    fn a_frame_of_which_little_is_kept_is_let_go() {
+        let (frame, mut batch) = frame(10_000);
+        let sent = batch.bytes.clone();
+        let_go_of_frame(std::slice::from_mut(&mut batch), frame.len());
+        assert_eq!(batch.bytes, sent);
+        drop(sent);
+        assert!(frame.is_unique(), "the batch keeps its frame in memory");
+    }
+
+    #[test]
+    fn a_frame_of_which_most_is_kept_is_not_copied() {
+        let (frame, mut batch) = frame(20);
+        let place = batch.bytes.as_ptr();
+        let_go_of_frame(std::slice::from_mut(&mut batch), frame.len());
+        assert_eq!(batch.bytes.as_ptr(), place);
     }
 }
