@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `throughput` | four idempotent producers, 16 partitions, then consumers: from the cache, and from cold objects |
 //! | `one` | one idempotent producer, one partition |
+//! | `delayed` | the same with 100 ms added to every PUT (a node in this process, a store that waits) |
 //! | `overhead` | what a produced batch waits for besides flush and upload, at half load |
 //! | `latency` | produce to poll at 500 records a second; synchronous produces |
 //! | `apply` | commits through the state machine |
@@ -67,13 +68,14 @@ async fn main() -> Result<()> {
         report: Report::default(),
     };
     let begin = Instant::now();
-    let all = ["throughput", "one", "overhead", "latency", "apply", "memory", "start"];
+    let all = ["throughput", "one", "delayed", "overhead", "latency", "apply", "memory", "start"];
     let chosen = if named.is_empty() { all.map(str::to_owned).to_vec() } else { named };
     for case in &chosen {
         let bench = &mut bench;
         match case.as_str() {
             "throughput" => cases::throughput::run(bench).await,
             "one" => cases::one::run(bench).await,
+            "delayed" => cases::delayed::run(bench).await,
             "overhead" => cases::overhead::run(bench).await,
             "latency" => cases::latency::run(bench).await,
             "apply" => cases::apply::run(bench).await,

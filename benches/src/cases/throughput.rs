@@ -13,7 +13,7 @@ use crate::consume::Reading;
 use crate::produce::Load;
 use crate::targets::{CATCH_UP, CATCH_UP_WARM, PRODUCE, TAIL};
 
-/// 61 MB with Ottla's default cache of 128 MiB.
+/// 61 MB: a third of what Ottla's cache has for the tail by default.
 const TAIL_RECORDS: u64 = 60_000;
 /// How often they are read.
 const TAIL_ROUNDS: u64 = 20;
