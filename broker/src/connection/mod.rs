@@ -180,7 +180,7 @@ async fn serve_halves(context: &Arc<Context>, socket: TcpStream, info: &mut Conn
     let (input, output) = socket.into_split();
     let (outgoing, queue) = mpsc::channel(limits::IN_FLIGHT_MAX);
     let read = read::requests(context, input, info, outgoing);
-    let write = write::answers(context, output, queue);
+    let write = write::answers(&context.answers, &context.metrics.kafka, output, queue);
     tokio::pin!(read, write);
     tokio::select! {
         end = &mut read => match end {

@@ -145,7 +145,7 @@ impl ReadingHalf<'_> {
         async move {
             let reply = reply.await?;
             drop(decoded);
-            Ok(unwritten.ready(&context, client, reply))
+            Ok(unwritten.ready(&context.answers, client, reply))
         }
     }
 

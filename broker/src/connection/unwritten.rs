@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use ottla_storage::write::Reservation;
+use ottla_storage::write::{Budget, Reservation};
 use ottla_wire::response::Frame;
 use tokio::sync::watch;
 
-use crate::context::Context;
 use crate::dispatch::Reply;
 use crate::limits;
 
@@ -30,11 +29,11 @@ impl Unwritten {
     }
 
     /// Counts an answer, here and in the budget of answers.
-    pub fn ready(&self, context: &Context, client: std::net::IpAddr, reply: Reply) -> ReadyAnswer {
+    pub fn ready(&self, memory: &Budget, client: std::net::IpAddr, reply: Reply) -> ReadyAnswer {
         let Reply { frame, held } = reply;
         let bytes = frame.len();
         let is_large = bytes > limits::SMALL_ANSWER_BYTES;
-        let held = held.or_else(|| is_large.then(|| context.answers.charge(client, bytes)));
+        let held = held.or_else(|| is_large.then(|| memory.charge(client, bytes)));
         self.0.send_modify(|unwritten| *unwritten += bytes);
         ReadyAnswer { frame, held, bytes, unwritten: self.clone() }
     }
