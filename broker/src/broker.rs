@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use ottla_control_api::{ControlPlane, Registration};
 use ottla_env::net::Bound;
-use ottla_env::{Clock, Random};
+use ottla_env::{Clock, Random, VitalTasks};
 use ottla_format::command::RegisterBroker;
 use ottla_model::{ClusterId, ProcessNonce};
 use ottla_object_io::Store;
@@ -101,6 +101,9 @@ pub enum BrokerEnd {
     /// The task that writes has died of a defect: nothing that is produced would be answered.
     #[error("the write path failed inside the process; the lines before say how")]
     Writer,
+    /// Another task has died of a defect.
+    #[error("{0} failed; the lines before say how")]
+    Task(&'static str),
 }
 
 /// A running broker. Dropping it ends its tasks at once; [`Broker::drain`] is the orderly way.
@@ -111,6 +114,8 @@ pub struct Broker {
     listener: JoinHandle<()>,
     session: SessionTask,
     view: ViewTask,
+    /// Notices when the listener or the session panics.
+    vital: VitalTasks,
 }
 
 /// The task that holds the registration, and with it the writer.
@@ -153,11 +158,13 @@ impl Broker {
             write_parts,
             write_options: parts.write,
         };
-        let session = session.start(writer_task);
+        let vital = VitalTasks::default();
+        let session = session.start(writer_task, &vital);
         let listening = bound.listen().map_err(listen_error)?;
-        let listener = tokio::spawn(listener::serve(listening, context.clone()));
+        let listener = listener::serve(listening, context.clone());
+        let listener = vital.spawn("the listener", listener);
         tracing::info!(address = %local_address, "serving Kafka clients");
-        Ok(Self { context, local_address, draining, listener, session, view: view_task })
+        Ok(Self { context, local_address, draining, listener, session, view: view_task, vital })
     }
 
     /// The address it listens on.
@@ -167,6 +174,14 @@ impl Broker {
 
     /// Waits until the broker cannot go on by itself. The process should then drain and end.
     pub async fn ended(&self) -> BrokerEnd {
+        tokio::select! {
+            end = self.session_ended() => end,
+            task = self.vital.failed() => BrokerEnd::Task(task),
+            task = self.view.failed() => BrokerEnd::Task(task),
+        }
+    }
+
+    async fn session_ended(&self) -> BrokerEnd {
         let mut end = self.session.end.clone();
         loop {
             if let Some(end) = &*end.borrow_and_update() {
@@ -297,10 +312,10 @@ struct Session {
 }
 
 impl Session {
-    fn start(self, writer_task: WriterTask) -> SessionTask {
+    fn start(self, writer_task: WriterTask, vital: &VitalTasks) -> SessionTask {
         let (stop, stopped) = oneshot::channel();
         let (end_sender, end) = watch::channel(None);
-        let task = tokio::spawn(self.run(writer_task, stopped, end_sender));
+        let task = vital.spawn("the session", self.run(writer_task, stopped, end_sender));
         SessionTask { stop, task, end }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ottla_env::VitalTasks;
 use ottla_telemetry::RateLimited;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,6 +19,8 @@ static FAILED_PASS: RateLimited = RateLimited::new(1, Duration::from_secs(60));
 pub struct Sweep {
     stop: oneshot::Sender<()>,
     ended: JoinHandle<()>,
+    /// Notices when the task panics.
+    vital: VitalTasks,
 }
 
 impl Sweep {
@@ -25,8 +28,15 @@ impl Sweep {
     pub fn start(parts: SweepParts, options: SweepOptions) -> Self {
         let (stop, stopped) = oneshot::channel();
         let sweeper = Sweeper::new(parts, options);
-        let ended = tokio::spawn(run(sweeper, options, stopped));
-        Self { stop, ended }
+        let vital = VitalTasks::default();
+        let ended = vital.spawn("the sweep", run(sweeper, options, stopped));
+        Self { stop, ended, vital }
+    }
+
+    /// Waits until the task has panicked, and names it: without it the bucket only grows. Pends for
+    /// ever otherwise.
+    pub async fn failed(&self) -> &'static str {
+        self.vital.failed().await
     }
 
     /// Ends the task, in the middle of a pass if there is one: the next process goes on.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_control_api::view::{Change, ClusterView, TopicInfo, WatchEvent};
+use ottla_env::VitalTasks;
 use ottla_model::{AppliedIndex, PartitionId, PartitionIndex, TopicId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -19,12 +20,22 @@ pub struct ViewTask {
     /// Dropping it tells the task to end.
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Notices when the task panics.
+    vital: VitalTasks,
 }
 
 impl ViewTask {
     pub(super) fn start(view: Arc<View>, events: mpsc::Receiver<WatchEvent>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, task: tokio::spawn(follow(view, events, stopped)) }
+        let vital = VitalTasks::default();
+        let task = vital.spawn("the view of the cluster", follow(view, events, stopped));
+        Self { stop, task, vital }
+    }
+
+    /// Waits until the task has panicked, and names it: a view that stands still serves nobody.
+    /// Pends for ever otherwise.
+    pub async fn failed(&self) -> &'static str {
+        self.vital.failed().await
     }
 
     /// Stops the task and waits for its end. The view stays as it is.

@@ -37,6 +37,9 @@ pub enum Ended {
     /// The controller. Without its log the node decides nothing more: there is nothing to drain for.
     #[error("the control plane failed: {0}")]
     Controller(String),
+    /// Another task died of a defect; the broker can still be stopped in order.
+    #[error("{0} failed; the lines before say how")]
+    Task(&'static str),
 }
 
 impl Node {
@@ -93,6 +96,7 @@ impl Node {
         tokio::select! {
             end = self.broker.ended() => Ended::Broker(end),
             reason = self.controller.failed() => Ended::Controller(reason),
+            task = self.sweep.failed() => Ended::Task(task),
         }
     }
 
