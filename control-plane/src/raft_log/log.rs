@@ -340,7 +340,12 @@ impl Writer {
             let result = step(&mut journal);
             (journal, result)
         });
-        let (journal, result) = task.await.map_err(io::Error::other)?;
+        let (journal, result) = match task.await {
+            Ok(done) => done,
+            // Only a runtime that ends cancels it, and takes this task with it. The disk is well.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
+            Err(error) => return Err(io::Error::other(error)),
+        };
         self.journal = Some(journal);
         result
     }

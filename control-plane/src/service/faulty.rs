@@ -1,7 +1,9 @@
 //! A control plane whose network is bad, for tests: calls are late, lost before or after they take
-//! effect, or made twice. Callers must come out right whatever it does; what a call may not do
-//! even here is take effect after a later call of the same caller was answered.
+//! effect, made twice, or held back until they are let go, long after their caller has gone on.
+//! Callers must come out right whatever it does. Only commits and abandonments are ever held: what
+//! other calls do may rely on their order.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,14 +31,22 @@ pub struct Faults {
     pub lost_answer: f64,
     /// The call arrives twice; the second answer is given.
     pub doubled: f64,
+    /// A commit or an abandonment is held on its way there: unknown outcome, and the effect comes
+    /// with [`FaultyControlPlane::release`].
+    pub held: f64,
     /// The answer is late by up to this.
     pub delay_max: Duration,
 }
 
 impl Faults {
     /// There is no leader: every call is unavailable, none has an effect.
-    pub const AWAY: Self =
-        Self { lost_request: 1.0, lost_answer: 0.0, doubled: 0.0, delay_max: Duration::ZERO };
+    pub const AWAY: Self = Self {
+        lost_request: 1.0,
+        lost_answer: 0.0,
+        doubled: 0.0,
+        held: 0.0,
+        delay_max: Duration::ZERO,
+    };
 }
 
 /// See the module.
@@ -44,20 +54,38 @@ pub struct FaultyControlPlane {
     inner: Arc<dyn ControlPlane>,
     random: Random,
     faults: Mutex<Faults>,
+    /// In the order of the calls.
+    held: Mutex<Vec<Held>>,
 }
+
+/// A call that was not yet delivered.
+type Held = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 #[derive(Clone, Copy)]
 struct Fate {
     lost_request: bool,
     lost_answer: bool,
     doubled: bool,
+    held: bool,
     delay: Duration,
 }
 
 impl FaultyControlPlane {
     /// Puts a bad network before `inner`.
     pub fn new(inner: Arc<dyn ControlPlane>, random: Random, faults: Faults) -> Arc<Self> {
-        Arc::new(Self { inner, random, faults: Mutex::new(faults) })
+        let held = Mutex::default();
+        Arc::new(Self { inner, random, faults: Mutex::new(faults), held })
+    }
+
+    /// Delivers what was held, one after the other; how many calls that were. Nobody hears their
+    /// answers.
+    pub async fn release(&self) -> usize {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        let count = held.len();
+        for deliver in held {
+            deliver().await;
+        }
+        count
     }
 
     /// What goes wrong from now on.
@@ -72,6 +100,7 @@ impl FaultyControlPlane {
             lost_request: self.random.chance(faults.lost_request),
             lost_answer: self.random.chance(faults.lost_answer),
             doubled: self.random.chance(faults.doubled),
+            held: self.random.chance(faults.held),
             delay: Duration::from_micros(self.random.below(micros.saturating_add(1))),
         }
     }
@@ -93,10 +122,22 @@ impl FaultyControlPlane {
     }
 
     /// Hands over in the caller's order; only the answer is touched later.
-    fn hand_over<T: Send + 'static>(&self, call: impl Fn() -> Answering<T>) -> Answering<T> {
+    fn hand_over<T: Send + 'static>(
+        &self,
+        call: impl Fn() -> Answering<T> + Send + 'static,
+    ) -> Answering<T> {
         let fate = self.draw();
         if fate.lost_request {
             return Box::pin(async { Err(lost_request()) });
+        }
+        if fate.held {
+            let late: Held = Box::new(move || {
+                let answer = call();
+                Box::pin(async move { drop(answer.await) })
+            });
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(late);
+            let unknown = Err(CallError::OutcomeUnknown("the request is held".to_owned()));
+            return Box::pin(deliver(fate, unknown));
         }
         let first = fate.doubled.then(&call);
         let answer = call();
@@ -145,11 +186,13 @@ impl ControlPlane for FaultyControlPlane {
     }
 
     fn commit_objects(&self, request: CommitObjects) -> Answering<Vec<ObjectOutcome>> {
-        self.hand_over(|| self.inner.commit_objects(request.clone()))
+        let inner = self.inner.clone();
+        self.hand_over(move || inner.commit_objects(request.clone()))
     }
 
     fn abandon_object(&self, request: AbandonObject) -> Answering<ObjectOutcome> {
-        self.hand_over(|| self.inner.abandon_object(request))
+        let inner = self.inner.clone();
+        self.hand_over(move || inner.abandon_object(request))
     }
 
     async fn create_topic(

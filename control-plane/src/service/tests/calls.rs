@@ -101,6 +101,7 @@ async fn lost_and_doubled_calls_change_nothing_twice() {
         lost_request: 0.2,
         lost_answer: 0.3,
         doubled: 0.2,
+        held: 0.0,
         delay_max: Duration::from_micros(500),
     };
     let good = controller.api();

@@ -35,3 +35,46 @@ async fn another_nodes_directory_and_a_lost_or_damaged_identity_are_refused() {
     std::fs::remove_file(&identity).unwrap();
     assert!(matches!(start(options(folder.path())).await, Err(StartError::IdentityMissing { .. })));
 }
+
+/// A first start that was cut off anywhere leaves something that the next start completes. (From
+/// the first byte of the log on, `power_loss_tests` cuts everywhere.)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_was_cut_off_is_completed_by_the_next() {
+    let whole = tempfile::tempdir().unwrap();
+    start(options(whole.path())).await.unwrap().stop().await;
+    let identity = std::fs::read(whole.path().join("controller/identity")).unwrap();
+    let half = &identity[..identity.len() / 2];
+    // What is done in order; each case is all of it up to there. A name with `/` is a directory.
+    let steps: &[(&str, &[u8])] = &[
+        ("controller/", b""),
+        ("controller/lock", b""),
+        ("controller/lock", b"4194305\n"),
+        ("controller/identity.new", b""),
+        ("controller/identity.new", half),
+        ("controller/identity.new", &identity),
+        ("controller/identity", &identity),
+        ("controller/snapshots/", b""),
+        ("controller/raft/", b""),
+        ("controller/checkpoint/", b""),
+        ("controller/checkpoint/conf", b""),
+        ("controller/checkpoint/db", b""),
+    ];
+    for cut in 0..=steps.len() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in &steps[..cut] {
+            let path = folder.path().join(name);
+            if name.ends_with('/') {
+                std::fs::create_dir(path).unwrap();
+            } else {
+                std::fs::write(path, content).unwrap();
+            }
+        }
+        let controller = start(options(folder.path())).await;
+        let controller = controller.unwrap_or_else(|error| panic!("after {cut} steps: {error}"));
+        let cluster = controller.cluster_id();
+        controller.stop().await;
+        let again = start(options(folder.path())).await.unwrap();
+        assert_eq!(again.cluster_id(), cluster, "after {cut} steps");
+        again.stop().await;
+    }
+}
