@@ -87,6 +87,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tracing-subscriber", &["ottla-telemetry"]),
     ("clap", &["ottla", "ottla-tests"]),
     ("tikv-jemallocator", &["ottla", "ottla-control-plane"]),
+    ("tikv-jemalloc-ctl", &["ottla-telemetry"]),
     ("axum", &["ottla"]),
     ("rand", &["ottla-env"]),
     ("rdkafka", &["ottla-tests", "ottla-benches"]),

@@ -64,6 +64,24 @@ fi
 install_versitygw() {
   GOBIN=$tools/bin go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION"
 }
+# promtool alone: Debian's package is taken apart, because installing it would start a server.
+install_promtool() {
+  rm -rf "$tools/promtool"
+  mkdir -p "$tools/promtool"
+  local found
+  if found=$(command -v promtool); then
+    ln -s "$found" "$tools/bin/promtool.new"
+  else
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+      { echo "install promtool $PROMTOOL_VERSION (part of Prometheus) in your PATH"; return 1; }
+    (cd "$tools/promtool" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; })
+    dpkg-deb -x "$tools"/promtool/prometheus_*.deb "$tools/promtool"
+    ln -s "$tools/promtool/usr/bin/promtool" "$tools/bin/promtool.new"
+  fi
+  mv -f "$tools/bin/promtool.new" "$tools/bin/promtool"
+  "$tools/bin/promtool" --version 2>&1 | grep -F "version $PROMTOOL_VERSION" ||
+    { echo "promtool is not version $PROMTOOL_VERSION (the tests read what it says)"; return 1; }
+}
 install_python() {
   rm -rf "$tools/python"
   python3 -m venv "$tools/python"
@@ -84,6 +102,7 @@ install_kafka() {
 
 if [ ${#problems[@]} -eq 0 ]; then
   ensure versitygw "$VERSITYGW_VERSION" install_versitygw
+  ensure promtool "$PROMTOOL_VERSION" install_promtool
   ensure python "$(checksum tests/clients/python/requirements.txt)" install_python
   ensure java "$(checksum tests/clients/java/pom.xml tests/clients/java/*.java)" install_java
   ensure go "$(checksum tests/clients/go/*)" install_go

@@ -64,16 +64,27 @@ pub fn check() -> Result<(), Failure> {
 fn metrics_page() -> String {
     let mut page = String::from(
         "# Metrics\n\nServed as `/metrics` on the admin listener, in Prometheus' text format. A \
-         metric with labels appears when it was first counted.\n\n\
-         | Name | Type | Labels | Meaning |\n| --- | --- | --- | --- |\n",
+         metric with labels appears when it was first counted. Label values come from small fixed \
+         sets: clients cannot add series.\n\n\
+         | Name | Type | Unit | Labels | Meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    for metric in Metrics::inventory() {
+    let inventory = Metrics::inventory();
+    for metric in &inventory {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        let (name, kind, labels, help) = (metric.name, metric.kind, labels.join(", "), metric.help);
+        let help = metric.help.replace('|', "\\|");
+        let (name, kind, unit) = (metric.name, metric.kind, metric.unit());
         page.push_str(&format!(
-            "| `{name}` | {kind} | {labels} | {} |\n",
-            help.replace('|', "\\|")
+            "| `{name}` | {kind} | {unit} | {} | {help} |\n",
+            labels.join(", ")
         ));
+    }
+    page.push_str(
+        "\n## Buckets\n\nUpper bounds of the histograms, in their units; the last bucket takes all.\n\n\
+         | Histogram | Bounds |\n| --- | --- |\n",
+    );
+    for metric in inventory.iter().filter(|metric| !metric.buckets.is_empty()) {
+        let bounds: Vec<String> = metric.buckets.iter().map(f64::to_string).collect();
+        page.push_str(&format!("| `{}` | {} |\n", metric.name, bounds.join(" ")));
     }
     page
 }

@@ -122,7 +122,7 @@ mod tests {
     fn names_follow_the_conventions() {
         let mut seen = BTreeSet::new();
         for metric in Metrics::inventory() {
-            let MetricInfo { name, kind, ref help, labels } = metric;
+            let MetricInfo { name, kind, ref help, labels, .. } = metric;
             assert!(seen.insert(name), "{name} is defined twice");
             assert!(name.starts_with("ottla_") || name.starts_with("process_"), "{name}: prefix");
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -165,6 +165,7 @@ mod tests {
         );
         assert!(text.contains(r#"ottla_produce_stage_seconds_count{stage="upload"} 1"#), "{text}");
         assert!(text.contains("# TYPE process_resident_memory_bytes gauge"), "{text}");
+        assert!(text.contains(r#"ottla_allocator_bytes{kind="allocated"}"#), "{text}");
     }
 
     #[test]

@@ -27,6 +27,9 @@ const SNAPSHOT_ENTRIES: [u64; 3] = [200, 3_000, 200_000];
 const LOG_FILE_SIZES: [&str; 2] = ["64KiB", "64MiB"];
 /// What the server may take beside these two.
 const OTHER_MIB: u64 = 200;
+/// Open files and sockets of the server: some for each client of a round, for the store and for the
+/// data directory. More is a leak.
+const DESCRIPTORS_MAX: u64 = 400;
 /// Ready again within this time when the store is well. On an idle machine it is a quarter of a
 /// second; here clients and checkers take the processors too.
 const READY_WITHIN: Duration = Duration::from_secs(3);
@@ -137,6 +140,9 @@ impl World {
         counts.resident_max = counts.resident_max.max(resident);
         let descriptors = self.watched.descriptors_max.swap(0, Ordering::SeqCst);
         counts.descriptors_max = counts.descriptors_max.max(descriptors);
+        if descriptors > DESCRIPTORS_MAX {
+            complaints.push(format!("descriptors: {descriptors}, allowed {DESCRIPTORS_MAX}"));
+        }
         let allowed = (BUDGET_MIB + CACHES_MIB[0] + OTHER_MIB) << 20;
         if resident > allowed {
             complaints.push(format!("memory: {} MiB, allowed {}", resident >> 20, allowed >> 20));

@@ -3,7 +3,7 @@
 use prometheus::Registry;
 
 /// What is known of a metric without measuring anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MetricInfo {
     /// Full name, prefix included.
     pub name: &'static str,
@@ -13,6 +13,17 @@ pub struct MetricInfo {
     pub help: String,
     /// Names of its labels.
     pub labels: &'static [&'static str],
+    /// Upper bounds of its buckets, ascending; of histograms only.
+    pub buckets: &'static [f64],
+}
+
+impl MetricInfo {
+    /// What its values count, as its name says: seconds, bytes, a ratio, or things.
+    pub fn unit(&self) -> &'static str {
+        let name = self.name.trim_end_matches("_total");
+        let units = [("_seconds", "seconds"), ("_bytes", "bytes"), ("_ratio", "ratio")];
+        units.iter().find(|(ending, _)| name.ends_with(ending)).map_or("", |(_, unit)| unit)
+    }
 }
 
 /// One entry of a group.
@@ -31,7 +42,13 @@ impl Definition {
     }
 
     pub fn info(&self, kind: &'static str) -> MetricInfo {
-        MetricInfo { name: self.name, kind, help: self.help(), labels: self.labels }
+        MetricInfo {
+            name: self.name,
+            kind,
+            help: self.help(),
+            labels: self.labels,
+            buckets: self.buckets,
+        }
     }
 }
 
@@ -98,7 +115,7 @@ macro_rules! group {
                     name: $name,
                     doc: concat!($($doc),+),
                     labels: &[$($($label),+)?],
-                    buckets: &[],
+                    buckets: { let none: &[f64] = &[]; $(let none: &[f64] = { let _ = none; $buckets };)? none },
                 }.info(<$kind as Metric>::KIND),)+]
             }
         }

@@ -1,10 +1,12 @@
-//! What the operating system counts for this process, read from `/proc` at every scrape.
+//! What the operating system and the allocator count for this process, read at every scrape.
 //!
-//! Names and meanings are those that Prometheus' client libraries share. On systems without
-//! `/proc` the values stay 0.
+//! Names and meanings of what is in `/proc` are those that Prometheus' client libraries share. On
+//! systems without it the values stay 0, as do the allocator's in a program that has another one.
 
 use std::fs;
 use std::time::Duration;
+
+use tikv_jemalloc_ctl::{epoch, stats};
 
 use super::define::group;
 use super::handle::{Gauge, GaugeVec, SecondsCounter};
@@ -33,6 +35,11 @@ group! {
         threads: Gauge = "process_threads";
         /// Start of the process, in seconds since 1970.
         start_time: Gauge = "process_start_time_seconds";
+        /// Bytes of the allocator, by kind: allocated (asked for by the program, rounded up to the
+        /// allocator's sizes), active (pages with something allocated in them; the difference is
+        /// fragmentation), resident (those and freed pages that are kept for a while), retained
+        /// (address space only).
+        allocator: GaugeVec<1> = "ottla_allocator_bytes", labels ["kind"];
         /// Always 1; the labels say which build this is.
         build_info: GaugeVec<1> = "ottla_build_info", labels ["version"];
     }
@@ -41,6 +48,7 @@ group! {
 impl ProcessMetrics {
     /// Takes the current values over. A value that cannot be read keeps what it was.
     pub(super) fn refresh(&self) {
+        self.refresh_allocator();
         self.build_info.with([env!("CARGO_PKG_VERSION")]).set(1);
         if let Some(stat) =
             fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(parse_stat)
@@ -65,6 +73,26 @@ impl ProcessMetrics {
         if let Some(max) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(max_fds)
         {
             set(&self.max_fds, max);
+        }
+    }
+}
+
+impl ProcessMetrics {
+    fn refresh_allocator(&self) {
+        // The allocator's figures are of one moment, taken by this.
+        if epoch::advance().is_err() {
+            return;
+        }
+        let kinds = [
+            ("allocated", stats::allocated::read()),
+            ("active", stats::active::read()),
+            ("resident", stats::resident::read()),
+            ("retained", stats::retained::read()),
+        ];
+        for (kind, bytes) in kinds {
+            if let Ok(bytes) = bytes {
+                self.allocator.with([kind]).set_bytes(bytes);
+            }
         }
     }
 }
