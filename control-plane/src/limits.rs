@@ -78,8 +78,12 @@ pub const PROPOSALS_WAITING: usize = 4_096;
 /// milliseconds; after this the outcome is unknown, and callers find out by repeating the call.
 pub const CALL_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// How long a start waits for this node to lead and to have applied its log.
-pub const START_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long a start waits, without an entry being applied, for this node to lead and to have applied
+/// its log. How long the whole log takes is up to the disk: it has no bound.
+pub const START_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long a snapshot that was asked for may take to be written and read back.
+pub const SNAPSHOT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// How long a broker's session lasts without being renewed, unless a setting says otherwise.
 pub const SESSION: std::time::Duration = std::time::Duration::from_secs(9);

@@ -12,33 +12,24 @@
 //! No more calls; openraft; watches; a last checkpoint; the log's writer, with everything durable;
 //! the lock. Being killed instead loses nothing; the next start replays a few seconds more.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::impls::BasicNode;
-use openraft::{Config, SnapshotPolicy};
 use ottla_control_api::{ControlPlane, SweepControl};
 use ottla_env::{Clock, Random, VitalTasks};
 use ottla_model::{AppliedIndex, ClusterId};
 use ottla_telemetry::Metrics;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::data_dir::DataDirectory;
 use super::error::StartError;
-use super::housekeeper::Housekeeper;
-use super::local::LocalControlPlane;
-use super::proposer::Proposer;
-use super::replicated_clock::ReplicatedClock;
+use super::lead::lead;
 use super::restore::{Restored, restore};
-use super::sessions::Sessions;
+use super::serving::{Foundation, Serving};
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
-use crate::limits::{CONDEMNED_DELAY, SESSION, SNAPSHOT_ENTRIES, START_DEADLINE};
-use crate::raft::{LogStore, Machine, NoPeers, Raft, StateMachine};
+use crate::limits::{CONDEMNED_DELAY, SESSION, SNAPSHOT_DEADLINE, SNAPSHOT_ENTRIES};
+use crate::raft::{LogStore, Machine, Raft, StateMachine};
 use crate::raft_log::{LogOptions, LogWriter, RaftLog};
 
 /// How a controller runs.
@@ -83,9 +74,7 @@ pub struct Controller {
     raft: Raft,
     log: RaftLog,
     machine: Machine,
-    api: Arc<LocalControlPlane>,
-    stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    serving: Serving,
     /// Notices when one of the tasks, or the checkpoint's, panics.
     vital: VitalTasks,
     checkpoint: WriteBehind,
@@ -128,50 +117,22 @@ impl Controller {
         let segments_filled = log.segments_filled();
         let state_machine =
             StateMachine::new(machine.clone(), log.clone(), snapshots, newest, metrics.clone());
-        let config = raft_config(identity.cluster, &options)?;
-        let raft = match Raft::new(identity.node, config, NoPeers, store, state_machine).await {
+        let raft = match lead(&options, identity, store, state_machine, &machine).await {
             Ok(raft) => raft,
-            Err(fatal) => {
+            Err(error) => {
                 writer.stop().await;
-                return Err(StartError::Raft(fatal.to_string()));
+                return Err(error);
             }
         };
-        if let Err(error) = lead(&raft, &options).await {
-            // The node is given up either way.
-            let _ = raft.shutdown().await;
-            writer.stop().await;
-            return Err(error);
-        }
 
-        let now = Instant::now();
-        let (stop, stopping) = watch::channel(false);
-        let time = machine.with(|state| state.time());
-        let clock = Arc::new(Mutex::new(ReplicatedClock::new(clock, time, now)));
-        let sessions = Arc::new(Mutex::new(Sessions::new(options.session, now)));
-        let (proposer, proposing) =
-            Proposer::start(raft.clone(), clock.clone(), stopping.clone(), metrics.clone(), &vital);
-        let housekeeper = Housekeeper {
-            raft: raft.clone(),
-            machine: machine.clone(),
-            proposer: proposer.clone(),
-            sessions: sessions.clone(),
-            clock: clock.clone(),
-            segments_filled,
-            snapshot: None,
-            metrics,
-        };
-        let housekeeping = vital.spawn("the housekeeper", housekeeper.run(stopping.clone()));
         let checkpoint = WriteBehind::start(checkpoint, Arc::new(Source(machine.clone())), &vital);
-        let api = Arc::new(LocalControlPlane {
+        let foundation = Foundation {
             cluster: identity.cluster,
             raft: raft.clone(),
             machine: machine.clone(),
-            proposer,
-            sessions,
-            clock,
-            condemned_delay: options.condemned_delay,
-            stopping,
-        });
+            segments_filled,
+        };
+        let serving = Serving::start(foundation, &options, clock, metrics, &vital);
         let (applied, digest) = machine.with(|state| (state.applied(), state.digest()));
         tracing::info!(
             cluster = %identity.cluster,
@@ -184,9 +145,7 @@ impl Controller {
             raft,
             log,
             machine,
-            api,
-            stop,
-            tasks: vec![proposing, housekeeping],
+            serving,
             vital,
             checkpoint,
             writer,
@@ -196,12 +155,12 @@ impl Controller {
 
     /// What brokers in this process talk to.
     pub fn api(&self) -> Arc<dyn ControlPlane> {
-        self.api.clone()
+        self.serving.api.clone()
     }
 
     /// What the sweep in this process talks to.
     pub fn sweep_api(&self) -> Arc<dyn SweepControl> {
-        self.api.clone()
+        self.serving.api.clone()
     }
 
     /// The cluster.
@@ -228,7 +187,7 @@ impl Controller {
         let upto = self.machine.record().last.map(|id| id.index);
         self.raft.trigger().snapshot().await.map_err(|fatal| raft(fatal.to_string()))?;
         self.raft
-            .wait(Some(START_DEADLINE))
+            .wait(Some(SNAPSHOT_DEADLINE))
             .metrics(|m| m.snapshot.map(|id| id.index) >= upto, "a snapshot")
             .await
             .map_err(|error| raft(error.to_string()))?;
@@ -260,11 +219,7 @@ impl Controller {
 
     /// Stops. Calls in flight end with "shutting down" or an unknown outcome.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        for task in self.tasks {
-            // A task that panicked has nothing left to stop.
-            let _ = task.await;
-        }
+        self.serving.end().await;
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the Raft node ended badly");
         }
@@ -272,50 +227,6 @@ impl Controller {
         self.checkpoint.stop().await;
         self.writer.stop().await;
     }
-}
-
-fn raft_config(cluster: ClusterId, options: &ControllerOptions) -> Result<Arc<Config>, StartError> {
-    let config = Config {
-        cluster_name: cluster.to_string(),
-        heartbeat_interval: 250,
-        election_timeout_min: 1_000,
-        election_timeout_max: 2_000,
-        enable_pre_vote: Some(true),
-        // A leader that restarts in its old term could give an index of that term a second
-        // meaning: entries that were sent to others and not yet synced here are gone.
-        enable_leader_restore: Some(false),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_entries),
-        // The housekeeper purges, one snapshot later.
-        max_in_snapshot_log_to_keep: u64::MAX,
-        ..Config::default()
-    };
-    config.validate().map(Arc::new).map_err(|error| StartError::Raft(error.to_string()))
-}
-
-/// Makes a new cluster of this node, or has it elected at once when it is the only voter; waits
-/// until it leads and has applied its log.
-async fn lead(raft: &Raft, options: &ControllerOptions) -> Result<(), StartError> {
-    let raft_error = |error: String| StartError::Raft(error);
-    if !raft.is_initialized().await.map_err(|fatal| raft_error(fatal.to_string()))? {
-        let node = BasicNode { addr: options.address.clone() };
-        let members = BTreeMap::from([(options.node_id, node)]);
-        raft.initialize(members).await.map_err(|error| raft_error(error.to_string()))?;
-    } else if raft.voter_ids().eq([options.node_id]) {
-        raft.trigger().elect(false).await.map_err(|fatal| raft_error(fatal.to_string()))?;
-    }
-    raft.wait(Some(START_DEADLINE))
-        .metrics(
-            |metrics| {
-                let applied = metrics.last_applied;
-                metrics.state.is_leader()
-                    && applied.map(|id| id.leader_id.term) == Some(metrics.current_term)
-                    && applied.map(|id| id.index) >= metrics.last_log_index
-            },
-            "leading with the whole log applied",
-        )
-        .await
-        .map_err(|error| raft_error(error.to_string()))?;
-    Ok(())
 }
 
 /// Gives the checkpoint what it writes.

@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | [`controller`] | start and stop |
 //! | [`data_dir`], `restore` | what lies on disk, and putting it together at start |
+//! | `lead` | Raft, up to the moment when this node leads with its log applied |
+//! | `serving` | the tasks over a leader |
 //! | [`local`] | the [`ControlPlane`](ottla_control_api::ControlPlane) trait in process |
 //! | [`proposer`] | the one way into the log |
 //! | [`sessions`], [`replicated_clock`], `housekeeper` | what happens as time passes |
@@ -16,10 +18,12 @@ mod error;
 #[doc(hidden)]
 pub mod faulty;
 mod housekeeper;
+mod lead;
 pub mod local;
 pub mod proposer;
 pub mod replicated_clock;
 mod restore;
+mod serving;
 pub mod sessions;
 
 #[cfg(test)]
