@@ -14,6 +14,7 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System,
+    Moved(Arc<AtomicI64>),
     Manual(Arc<AtomicI64>),
 }
 
@@ -23,27 +24,38 @@ impl Clock {
         Self(Source::System)
     }
 
+    /// The machine's clock, moved by the sum of what [`Clock::advance`] was told. Clones move with it.
+    pub fn movable() -> Self {
+        Self(Source::Moved(Arc::default()))
+    }
+
     /// A clock that stands still until it is told otherwise. Clones share its hand.
     pub fn manual(start: TimestampMs) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(start.0))))
     }
 
     /// The time now. Before 1970: 0.
-    #[allow(clippy::disallowed_methods, reason = "this is the door")]
     pub fn now(&self) -> TimestampMs {
         match &self.0 {
-            Source::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                TimestampMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-            }
+            Source::System => TimestampMs(machine_ms()),
+            Source::Moved(by) => TimestampMs(machine_ms() + by.load(Ordering::SeqCst)),
             Source::Manual(hand) => TimestampMs(hand.load(Ordering::SeqCst)),
         }
     }
 
-    /// Moves a manual clock by `ms`, back when negative. The machine's clock is not touched.
+    /// Moves a manual or movable clock by `ms`, back when negative. The machine's is not touched.
     pub fn advance(&self, ms: i64) {
-        if let Source::Manual(hand) = &self.0 {
-            hand.fetch_add(ms, Ordering::SeqCst);
+        match &self.0 {
+            Source::System => {}
+            Source::Moved(hand) | Source::Manual(hand) => {
+                hand.fetch_add(ms, Ordering::SeqCst);
+            }
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the door")]
+fn machine_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

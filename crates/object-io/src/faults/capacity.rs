@@ -1,4 +1,4 @@
-//! How many requests a store serves: a bucket of tokens that holds a tenth of a second's worth.
+//! How many writes a store serves: a bucket of tokens that holds a tenth of a second's worth.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl Capacity {
         Self { per_second: f64::from(per_second), tokens: 1.0, counted_at: now }
     }
 
-    /// Whether one more request is served.
+    /// Whether one more write is served.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.counted_at).as_secs_f64();
         let full = (self.per_second * KEPT.as_secs_f64()).max(1.0);

@@ -5,7 +5,7 @@
 //! bodies cut short and accepted, writes that arrive long after their error, reads that are short
 //! or changed. Faults are either scripted (the next write does *this*) or drawn by rates from a
 //! seed; a scripted fault goes first. A store can also have a capacity: what comes beyond so many
-//! requests per second is refused.
+//! writes per second is refused.
 
 mod capacity;
 mod plan;

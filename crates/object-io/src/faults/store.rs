@@ -44,8 +44,7 @@ enum Trouble {
 
 impl State {
     fn trouble(&mut self, random: &Random) -> Option<Trouble> {
-        let over_capacity = self.capacity.as_mut().is_some_and(|left| !left.take(Instant::now()));
-        if self.outage || over_capacity {
+        if self.outage {
             Some(Trouble::Refused)
         } else if random.chance(self.rates.denied) {
             Some(Trouble::Denied)
@@ -91,8 +90,8 @@ impl FaultStore {
         self.state().outage = outage;
     }
 
-    /// From now on only so many requests per second are served, the others refused; `None`: all.
-    pub fn set_capacity(&self, per_second: Option<u32>) {
+    /// From now on only so many writes per second are served, the others refused; `None`: all.
+    pub fn set_write_capacity(&self, per_second: Option<u32>) {
         self.state().capacity = per_second.map(|rate| Capacity::new(rate, Instant::now()));
     }
 
@@ -136,6 +135,9 @@ impl FaultStore {
     fn next_write(&self, key: &str) -> Option<WriteFault> {
         let mut state = self.state();
         state.puts.push(key.to_owned());
+        if state.capacity.as_mut().is_some_and(|left| !left.take(Instant::now())) {
+            return Some(WriteFault::Refused);
+        }
         state.writes.pop_front().or_else(|| state.rates.draw_write(&self.random))
     }
 
