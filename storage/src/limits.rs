@@ -66,11 +66,20 @@ pub const UPLOAD_ATTEMPTS_MAX: u32 = 32;
 /// Attempts of one object that run at the same time: the first and two hedges.
 pub const UPLOAD_ATTEMPTS_AT_ONCE: usize = 3;
 
-/// The pause before the second attempt; doubled for each further one, with jitter.
-pub const UPLOAD_PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// The pause before the second attempt; doubled for each further one, with jitter. With
+/// less, a store that refuses is asked more than twice for each write that it takes.
+pub const UPLOAD_PAUSE_FIRST: Duration = Duration::from_millis(100);
 
 /// No pause between attempts is longer: a store that came back is noticed within a second.
 pub const UPLOAD_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// However often the store refuses, so many uploads run at the same time: while one pauses, the
+/// other finds out whether the store takes something again.
+pub const UPLOADS_MIN: f64 = 2.0;
+
+/// Uploads at the same time are halved at most this often: refusals that come together are one sign.
+/// About the time that a PUT takes, so that a halving shows before the next one.
+pub const SLOTS_HALVED_EVERY: Duration = Duration::from_millis(100);
 
 /// How many recent PUT times the hedge delay is taken from.
 pub const LATENCIES_KEPT: usize = 128;

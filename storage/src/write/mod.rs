@@ -50,6 +50,7 @@ mod failed;
 mod intake;
 mod layout;
 mod options;
+mod pace;
 mod seal;
 #[cfg(feature = "step-functions")]
 pub mod step_writer;

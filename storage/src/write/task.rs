@@ -23,9 +23,10 @@ use tokio::time::Instant;
 use super::commit::{Message, MessageId};
 use super::intake::Gate;
 use super::options::{WriteOptions, WriteParts};
+use super::pace::Pace;
 use super::seal::{Decision, Facts, SealOptions, SealReason, Sealer};
 use super::steps::{Heard, Steps, Told};
-use super::upload::{Observed, Pace, Upload, Uploader, Verified};
+use super::upload::{Observed, Upload, Uploader, Verified};
 use super::writer::{Life, Shared};
 use crate::limits::{COMMIT_PAUSE_FIRST, COMMIT_PAUSE_MAX, COMMIT_TIME_MAX, OBJECTS_UNDECIDED_MAX};
 
@@ -54,7 +55,6 @@ pub(super) struct Task {
     counted: Counted,
     life: watch::Sender<Life>,
     uploader: Arc<Uploader>,
-    uploads_max: usize,
     sealer: Sealer,
     steps: Steps,
     uploads: JoinSet<(ObjectSeq, Option<Verified>)>,
@@ -93,7 +93,7 @@ impl Task {
             written,
             random: random.clone(),
             time_max: options.upload_time_max,
-            pace: Mutex::new(Pace::new()),
+            pace: Mutex::new(Pace::new(options.uploads_max)),
             observed: Observed::new(&metrics),
         };
         let seal = SealOptions {
@@ -111,7 +111,6 @@ impl Task {
             metrics,
             life,
             uploader: Arc::new(uploader),
-            uploads_max: options.uploads_max.max(1),
             sealer: Sealer::new(seal, Instant::now()),
             steps,
             uploads: JoinSet::new(),
@@ -161,7 +160,8 @@ impl Task {
         let budget_waiters = self.shared.budget.has_waiters();
         let intake = self.shared.intake.lock();
         Facts {
-            slot_free: running < self.uploads_max && self.steps.undecided() < OBJECTS_UNDECIDED_MAX,
+            slot_free: running < self.uploader.slots()
+                && self.steps.undecided() < OBJECTS_UNDECIDED_MAX,
             uploading: running > 0,
             full_waiting: intake.full_waiting(),
             open_bytes: intake.open_bytes(),

@@ -7,7 +7,8 @@
 //!
 //! **Retries.** Whatever the error, the next attempt follows after a growing pause with jitter, up
 //! to the time budget. That counts from the arrival of the oldest request in the buffer, so waiting
-//! for a slot is part of it; one honest attempt is always made.
+//! for a slot is part of it; one honest attempt is always made. A store that refuses gets fewer
+//! uploads at once: see [`pace`](super::pace).
 //!
 //! **Hedges.** An attempt that takes much longer than recent ones did gets a rival. Hedges are
 //! earned by uploads: when everything is slow, hedging stops, because the store needs less load
@@ -16,8 +17,7 @@
 //! **Cancellation.** Dropping an upload drops its attempts. They may still arrive; nobody will
 //! commit them.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -33,9 +33,9 @@ use tokio::time::Instant;
 use super::WrittenObjects;
 use super::buffer::Body;
 use super::layout::{Layout, lay_out};
+use super::pace::Pace;
 use crate::limits::{
-    HEDGE_DELAY_MAX, HEDGE_DELAY_MIN, HEDGE_DELAY_UNKNOWN, HEDGE_EARNED, HEDGES_SAVED_MAX,
-    LATENCIES_KEPT, UPLOAD_ATTEMPTS_AT_ONCE, UPLOAD_ATTEMPTS_MAX, UPLOAD_PAUSE_FIRST,
+    HEDGE_DELAY_MAX, UPLOAD_ATTEMPTS_AT_ONCE, UPLOAD_ATTEMPTS_MAX, UPLOAD_PAUSE_FIRST,
     UPLOAD_PAUSE_MAX, UPLOAD_TIME_MIN,
 };
 
@@ -148,11 +148,14 @@ impl Uploader {
                 biased;
                 Some((attempt, result)) = running.next() => match result {
                     Ok(took) => {
-                        self.pace().note(took);
+                        self.pace().succeeded(took);
                         return Some(attempt);
                     }
                     Err(error) => {
                         failures += 1;
+                        if error.kind() == StoreErrorKind::Retry {
+                            self.pace().refused(Instant::now());
+                        }
                         if let Some(suppressed) = FAILED_ATTEMPT.permit() {
                             tracing::warn!(
                                 object = %self.name(seq, attempt), %error, suppressed,
@@ -216,7 +219,12 @@ impl Uploader {
         self.random.jitter(longest.min(UPLOAD_PAUSE_MAX))
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+    /// How many uploads may run at the same time, as the store takes them.
+    pub(crate) fn slots(&self) -> usize {
+        self.pace().slots()
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -224,76 +232,5 @@ impl Uploader {
 async fn sleep_until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at).await;
-    }
-}
-
-/// How fast the store has been lately, and what may be spent on hedges.
-#[derive(Debug)]
-pub(crate) struct Pace {
-    recent: VecDeque<Duration>,
-    hedges: f64,
-}
-
-impl Pace {
-    pub(crate) fn new() -> Self {
-        Self { recent: VecDeque::with_capacity(LATENCIES_KEPT), hedges: HEDGES_SAVED_MAX }
-    }
-
-    /// An upload begins: the delay after which it is slow.
-    fn begin(&mut self) -> Duration {
-        self.hedges = (self.hedges + HEDGE_EARNED).min(HEDGES_SAVED_MAX);
-        if self.recent.len() < LATENCIES_KEPT / 8 {
-            return HEDGE_DELAY_UNKNOWN;
-        }
-        let mut sorted: Vec<Duration> = self.recent.iter().copied().collect();
-        sorted.sort_unstable();
-        let p95 = sorted.get(sorted.len() * 95 / 100).copied().unwrap_or(HEDGE_DELAY_UNKNOWN);
-        (p95 * 3 / 2).clamp(HEDGE_DELAY_MIN, HEDGE_DELAY_MAX)
-    }
-
-    fn note(&mut self, took: Duration) {
-        if self.recent.len() >= LATENCIES_KEPT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(took);
-    }
-
-    fn take_hedge(&mut self) -> bool {
-        let may = self.hedges >= 1.0;
-        if may {
-            self.hedges -= 1.0;
-        }
-        may
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hedge_delay_follows_recent_latencies_within_bounds() {
-        let mut pace = Pace::new();
-        assert_eq!(pace.begin(), HEDGE_DELAY_UNKNOWN);
-        (0..LATENCIES_KEPT).for_each(|_| pace.note(Duration::from_millis(400)));
-        assert_eq!(pace.begin(), Duration::from_millis(600));
-        (0..LATENCIES_KEPT).for_each(|_| pace.note(Duration::from_millis(1)));
-        assert_eq!(pace.begin(), HEDGE_DELAY_MIN);
-        (0..LATENCIES_KEPT).for_each(|_| pace.note(Duration::from_secs(60)));
-        assert_eq!(pace.begin(), HEDGE_DELAY_MAX);
-        assert_eq!(pace.recent.len(), LATENCIES_KEPT);
-    }
-
-    #[test]
-    fn hedges_add_at_most_a_tenth_to_a_slow_stores_load() {
-        let mut pace = Pace::new();
-        while pace.take_hedge() {}
-        let hedges = (0..1000)
-            .filter(|_| {
-                pace.begin();
-                pace.take_hedge()
-            })
-            .count();
-        assert!((99..=100).contains(&hedges), "{hedges}");
     }
 }

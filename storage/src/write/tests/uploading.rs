@@ -1,8 +1,10 @@
 //! Uploads that are slow, fail, are given up or arrive too late.
 
+use std::time::Duration;
+
 use ottla_model::{Attempt, ObjectSeq};
 use ottla_object_io::Store as _;
-use ottla_object_io::faults::WriteFault;
+use ottla_object_io::faults::{FaultRates, Latency, WriteFault};
 use tokio::time::Instant;
 
 use super::world::{CLUSTER, World, is_stored, ms};
@@ -92,4 +94,49 @@ async fn an_upload_that_arrives_after_the_abandon_is_never_committed() {
     assert!(world.control.model().attempts.is_empty());
     let only_abandon = [HandedOver::Abandon(ObjectSeq(0))];
     assert_eq!(world.control.handed_over(), only_abandon);
+}
+
+/// Appends a batch every two milliseconds for this long, and hears none of the answers.
+async fn produce(world: &World, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        drop(world.one(None));
+        tokio::time::sleep_until(Instant::now() + ms(2)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_serves_less_than_it_is_asked_for_is_not_driven_further() {
+    const TIME: Duration = Duration::from_secs(20);
+    for (served, latency) in [(20, ms(0)), (20, ms(40)), (100, ms(0)), (100, ms(40))] {
+        let world = World::free(|_| {});
+        let latency = Latency { usual: latency, ..Latency::default() };
+        world.store.set_rates(FaultRates { latency, ..FaultRates::default() });
+        world.store.set_write_capacity(Some(served));
+        produce(&world, TIME / 10).await;
+        let before = (world.store.puts().len(), world.control.model().attempts.len());
+        produce(&world, TIME).await;
+        let asked = (world.store.puts().len() - before.0) as f64;
+        let stored = (world.control.model().attempts.len() - before.1) as f64;
+        let share = stored / (f64::from(served) * TIME.as_secs_f64());
+        let case = format!("{served}/s, {latency:?}: {asked} asked, {stored} stored, {share}");
+        assert!(asked <= 2.0 * stored, "{case}");
+        assert!(share >= 0.8, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_asked_now_and_then_and_found_when_it_is_back() {
+    let world = World::free(|_| {});
+    produce(&world, ms(500)).await;
+    world.store.set_outage(true);
+    produce(&world, ms(15_000)).await;
+    let asked = world.store.puts().len();
+    produce(&world, ms(10_000)).await;
+    let asked = world.store.puts().len() - asked;
+    assert!(asked <= 60, "{asked} requests in 10 s");
+    world.store.set_outage(false);
+    let start = Instant::now();
+    assert!(is_stored(&world.one(None).await));
+    assert!(start.elapsed() <= ms(1_500), "{:?}", start.elapsed());
 }
