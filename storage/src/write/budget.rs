@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ottla_telemetry::metrics::{Gauge, SecondsCounter};
 use ottla_wire::limits::FRAME_BYTES_MAX;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::limits::CLIENT_SHARE;
@@ -90,6 +90,8 @@ struct Shared {
     client_max: usize,
     frame_max: usize,
     state: Mutex<State>,
+    /// Stores a permit when somebody begins to wait and nobody did.
+    waited_for: Notify,
     metrics: BudgetMetrics,
 }
 
@@ -147,6 +149,7 @@ impl Budget {
             client_max: total / CLIENT_SHARE,
             frame_max: FRAME_BYTES_MAX.min(total / 2),
             state: Mutex::default(),
+            waited_for: Notify::new(),
             metrics,
         }))
     }
@@ -183,6 +186,12 @@ impl Budget {
         !self.lock().waiting.is_empty()
     }
 
+    /// Returns when somebody began to wait while nobody did, since the last return or before: a sign
+    /// for the one who can free bytes, who then asks [`Budget::has_waiters`]. Safe to cancel.
+    pub async fn waited_for(&self) {
+        self.0.waited_for.notified().await;
+    }
+
     /// Bytes in use; for a moment more than the budget when overheads were added.
     pub fn used(&self) -> usize {
         self.lock().used
@@ -203,6 +212,9 @@ impl Budget {
             let mut state = self.lock();
             if let Some(reservation) = self.take_now(&mut state, wanted) {
                 return reservation;
+            }
+            if state.waiting.is_empty() {
+                self.0.waited_for.notify_one();
             }
             let id = state.number();
             state.waiting.push_back(Waiter { id, wanted, grant });

@@ -134,6 +134,7 @@ impl Task {
                 Some((id, result)) = self.calls.next() => self.answered(id, result),
                 Some(ended) = self.uploads.join_next_with_id() => self.upload_ended(ended),
                 () = self.shared.notice.notified() => {}
+                () = self.shared.budget.waited_for() => {}
                 () = sleep_until(wake_at), if wake_at.is_some() => {}
             }
         }

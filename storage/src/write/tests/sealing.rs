@@ -122,3 +122,15 @@ async fn producers_that_wait_for_the_budget_hasten_the_seal() {
     assert!(start.elapsed() < ms(250), "{:?}", start.elapsed());
     assert!(world.seals("pressure") > 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_first_producer_that_waits_wakes_a_writer_that_waits_for_the_linger() {
+    let world = World::patient(|options| options.budget_bytes = 8_000);
+    let reservation = world.writer.budget().reserve(CLIENT, 1_500).await.unwrap();
+    let batches = vec![append_batch(partition(0), None, 1_400)];
+    drop(world.append_as(1, ms(60_000), Arc::default(), Some(reservation), batches));
+    tokio::time::sleep_until(Instant::now() + ms(10)).await;
+    let start = Instant::now();
+    world.writer.budget().reserve(CLIENT, 1_500).await.unwrap();
+    assert_eq!((start.elapsed(), world.seals("pressure")), (Duration::ZERO, 1));
+}
