@@ -13,6 +13,10 @@ pub const DELETED_TOPICS_KEPT_MAX: usize = 1_000;
 /// `producer.id.expiration.ms`.
 pub const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
 
+/// How many producer ids are skipped when the time after an older copy of the state is given up:
+/// more than a cluster gives out in years, and so few that the ids last for two billion times.
+pub const PRODUCER_IDS_SKIPPED: i64 = 1 << 32;
+
 /// How many outcomes of decided objects are kept per broker run. A broker has a few dozen objects
 /// in flight and moves its frontier with every commit; one that is a thousand behind has stopped
 /// reading answers, and is told "not yet" until its frontier moves.

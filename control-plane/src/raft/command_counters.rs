@@ -5,7 +5,7 @@ use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::Counter;
 
 /// The types, in the order of their counters.
-const TYPES: [&str; 13] = [
+const TYPES: [&str; 14] = [
     "register_broker",
     "fence_broker",
     "drain_broker",
@@ -19,6 +19,7 @@ const TYPES: [&str; 13] = [
     "put_group",
     "tick",
     "forget_objects",
+    "accept_loss",
 ];
 
 /// One counter per type of command.
@@ -47,6 +48,7 @@ impl CommandCounters {
             CommandBody::PutGroup(_) => 10,
             CommandBody::Tick => 11,
             CommandBody::ForgetObjects(_) => 12,
+            CommandBody::AcceptLoss => 13,
         };
         if let Some(counter) = self.0.get(at) {
             counter.inc();

@@ -222,6 +222,20 @@ impl Brokers {
         }
     }
 
+    /// Forgets every id with its runs: nothing of theirs is accepted, known or decided any more.
+    /// Epochs go on where they were.
+    pub(super) fn forget_all(&mut self, books: &mut Books, changes: &mut Changes) {
+        for (id, mut broker) in std::mem::take(&mut self.0) {
+            let broker = Arc::make_mut(&mut broker);
+            broker.open(id, books);
+            broker.drop_outcomes(id, books);
+            books.dirty.broker(id);
+            if broker.entry.status != BrokerStatus::Fenced {
+                changes.push(Change::BrokerGone(id));
+            }
+        }
+    }
+
     /// Takes a run out of what clients see.
     pub(super) fn drain(&mut self, author: BrokerAuthor, books: &mut Books, changes: &mut Changes) {
         let drains = |broker: &Broker| broker.entry.status == BrokerStatus::Live;

@@ -112,8 +112,9 @@ impl State {
         let mut prefix = Vec::new();
         StateKey::put_broker_prefix(&mut prefix, StateKeyKind::Outcome, id);
         write(RecordChange::RemovePrefix(prefix));
-        let Some(broker) = self.brokers.get(id) else { return };
-        write(RecordChange::Put(record(&StateKey::Broker(id), |out| broker.entry.put(out))));
+        let broker = self.brokers.get(id);
+        put_or_remove(&StateKey::Broker(id), broker, |broker, out| broker.entry.put(out), write);
+        let Some(broker) = broker else { return };
         for (seq, outcome) in &broker.outcomes {
             let key = StateKey::Outcome(id, *seq);
             write(RecordChange::Put(record(&key, |out| put_outcome(out, outcome))));

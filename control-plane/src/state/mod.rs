@@ -54,6 +54,7 @@ pub mod extents;
 pub mod groups;
 pub mod invariants;
 mod load;
+mod loss;
 pub mod objects;
 pub mod partition;
 pub mod producers;
@@ -206,6 +207,10 @@ impl State {
             }
             CommandBody::ForgetObjects(ids) => {
                 self.objects.forget(ids, &mut self.books);
+                Answer::Done
+            }
+            CommandBody::AcceptLoss => {
+                self.accept_loss(changes);
                 Answer::Done
             }
         }

@@ -52,6 +52,9 @@ pub enum CommandBody {
     Tick,
     /// Condemned objects were deleted from the bucket and can be forgotten.
     ForgetObjects(Vec<ottla_model::ObjectId>),
+    /// The state is an older copy of what the cluster once was, and whoever runs the cluster gives
+    /// up what came after it: runs and producer ids of that time are never confused with new ones.
+    AcceptLoss,
 }
 
 /// See [`CommandBody::RegisterBroker`]. Answered with [`Answer::Registered`].

@@ -1,7 +1,7 @@
 //! The bytes of a [`Command`] in the Raft log.
 //!
 //! ```text
-//! command   version u8 = 1 · time zigzag · kind u8 · body
+//! command   version u8 · time zigzag · kind u8 · body
 //!
 //! 1  RegisterBroker       broker zigzag · nonce u64 · az text · host text · port u16
 //! 2  FenceBroker          author
@@ -19,6 +19,7 @@
 //!                         (committed offset and group metadata: as in the state's records)
 //! 12 Tick
 //! 13 ForgetObjects        list of (id zigzag, as the difference to the one before)
+//! 14 AcceptLoss           (version 2)
 //!
 //! author    broker zigzag · broker epoch varint
 //! object    seq varint · attempt varint · size varint · list of batch
@@ -32,6 +33,8 @@
 //!                                only with bit 3, unless bit 4: those of the last producer
 //!           [base sequence zigzag]   only with bit 3: has a producer
 //! ```
+//!
+//! A command has the lowest version that knows its kind: 1 up to kind 13, 2 from there on.
 //!
 //! A commit is most of the log, so its batches are written as what differs from the batch before;
 //! the first of a command differs from all zeros. A batch of a steady idempotent producer takes
@@ -56,8 +59,8 @@ use crate::state::{
     put_committed_offset, put_group_metadata, read_committed_offset, read_group_metadata,
 };
 
-/// The version this code writes, and the highest it reads.
-pub const COMMAND_VERSION: u8 = 1;
+/// The highest version that this code writes and reads.
+pub const COMMAND_VERSION: u8 = 2;
 
 const REGISTER_BROKER: u8 = 1;
 const FENCE_BROKER: u8 = 2;
@@ -72,6 +75,7 @@ const COMMIT_OFFSETS: u8 = 10;
 const PUT_GROUP: u8 = 11;
 const TICK: u8 = 12;
 const FORGET_OBJECTS: u8 = 13;
+const ACCEPT_LOSS: u8 = 14;
 
 const SAME_TOPIC: u8 = 1 << 0;
 const SAME_INDEX: u8 = 1 << 1;
@@ -86,67 +90,66 @@ const BATCH_BYTES_MIN: usize = 4;
 const CONFIG_BYTES_MIN: usize = 2;
 const OFFSET_BYTES_MIN: usize = 20;
 
+/// The lowest version that knows a kind of command.
+fn version_of(kind: u8) -> u8 {
+    if kind <= FORGET_OBJECTS { 1 } else { 2 }
+}
+
+fn kind_of(body: &CommandBody) -> u8 {
+    match body {
+        CommandBody::RegisterBroker(_) => REGISTER_BROKER,
+        CommandBody::FenceBroker(_) => FENCE_BROKER,
+        CommandBody::DrainBroker(_) => DRAIN_BROKER,
+        CommandBody::CommitObjects(_) => COMMIT_OBJECTS,
+        CommandBody::AbandonObject(_) => ABANDON_OBJECT,
+        CommandBody::CreateTopic(_) => CREATE_TOPIC,
+        CommandBody::DeleteTopic(_) => DELETE_TOPIC,
+        CommandBody::CreatePartitions(_) => CREATE_PARTITIONS,
+        CommandBody::AllocateProducerIds(_) => ALLOCATE_PRODUCER_IDS,
+        CommandBody::CommitOffsets(_) => COMMIT_OFFSETS,
+        CommandBody::PutGroup(_) => PUT_GROUP,
+        CommandBody::Tick => TICK,
+        CommandBody::ForgetObjects(_) => FORGET_OBJECTS,
+        CommandBody::AcceptLoss => ACCEPT_LOSS,
+    }
+}
+
 impl Command {
     /// Appends the command's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(COMMAND_VERSION);
+        let kind = kind_of(&self.body);
+        out.push(version_of(kind));
         put_zigzag(out, self.time.0);
+        out.push(kind);
         match &self.body {
-            CommandBody::RegisterBroker(register) => {
-                out.push(REGISTER_BROKER);
-                put_register_broker(out, register);
-            }
-            CommandBody::FenceBroker(author) => {
-                out.push(FENCE_BROKER);
+            CommandBody::RegisterBroker(register) => put_register_broker(out, register),
+            CommandBody::FenceBroker(author) | CommandBody::DrainBroker(author) => {
                 put_author(out, *author);
             }
-            CommandBody::DrainBroker(author) => {
-                out.push(DRAIN_BROKER);
-                put_author(out, *author);
-            }
-            CommandBody::CommitObjects(commit) => {
-                out.push(COMMIT_OBJECTS);
-                put_commit_objects(out, commit);
-            }
+            CommandBody::CommitObjects(commit) => put_commit_objects(out, commit),
             CommandBody::AbandonObject(abandon) => {
-                out.push(ABANDON_OBJECT);
                 put_author(out, abandon.author);
                 put_varint(out, abandon.frontier.0);
                 put_varint(out, abandon.seq.0);
             }
-            CommandBody::CreateTopic(create) => {
-                out.push(CREATE_TOPIC);
-                put_create_topic(out, create);
-            }
-            CommandBody::DeleteTopic(topic) => {
-                out.push(DELETE_TOPIC);
-                put_topic(out, *topic);
-            }
+            CommandBody::CreateTopic(create) => put_create_topic(out, create),
+            CommandBody::DeleteTopic(topic) => put_topic(out, *topic),
             CommandBody::CreatePartitions(create) => {
-                out.push(CREATE_PARTITIONS);
                 put_topic(out, create.topic);
                 put_zigzag(out, i64::from(create.total));
             }
             CommandBody::AllocateProducerIds(allocate) => {
-                out.push(ALLOCATE_PRODUCER_IDS);
                 put_author(out, allocate.author);
                 put_varint(out, u64::from(allocate.count));
             }
-            CommandBody::CommitOffsets(commit) => {
-                out.push(COMMIT_OFFSETS);
-                put_commit_offsets(out, commit);
-            }
+            CommandBody::CommitOffsets(commit) => put_commit_offsets(out, commit),
             CommandBody::PutGroup(put) => {
-                out.push(PUT_GROUP);
                 put_author(out, put.author);
                 put_text(out, put.group.as_str());
                 put_group_metadata(out, &put.metadata);
             }
-            CommandBody::Tick => out.push(TICK),
-            CommandBody::ForgetObjects(objects) => {
-                out.push(FORGET_OBJECTS);
-                put_object_ids(out, objects);
-            }
+            CommandBody::ForgetObjects(objects) => put_object_ids(out, objects),
+            CommandBody::Tick | CommandBody::AcceptLoss => {}
         }
     }
 
@@ -155,7 +158,7 @@ impl Command {
         let mut reader = Reader::new(bytes);
         let r = &mut reader;
         let version = r.u8("command version")?;
-        if version != COMMAND_VERSION {
+        if !(1..=COMMAND_VERSION).contains(&version) {
             return Err(DecodeError::UnsupportedVersion {
                 what: "command",
                 found: u16::from(version),
@@ -164,6 +167,9 @@ impl Command {
         }
         let time = TimestampMs(r.zigzag("command time")?);
         let kind = r.u8("command kind")?;
+        if version != version_of(kind) {
+            return Err(DecodeError::Invalid { what: "command kind", value: i128::from(kind) });
+        }
         let body = match kind {
             REGISTER_BROKER => CommandBody::RegisterBroker(read_register_broker(r)?),
             FENCE_BROKER => CommandBody::FenceBroker(read_author(r)?),
@@ -192,6 +198,7 @@ impl Command {
             }),
             TICK => CommandBody::Tick,
             FORGET_OBJECTS => CommandBody::ForgetObjects(read_object_ids(r)?),
+            ACCEPT_LOSS => CommandBody::AcceptLoss,
             other => {
                 return Err(DecodeError::Invalid {
                     what: "command kind",

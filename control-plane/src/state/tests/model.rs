@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ottla_format::command::*;
 use ottla_model::*;
 
-use crate::limits::PRODUCER_EXPIRY_MS;
+use crate::limits::{PRODUCER_EXPIRY_MS, PRODUCER_IDS_SKIPPED};
 
 /// A stored batch, kept for ever.
 #[derive(Clone, Debug)]
@@ -163,6 +163,13 @@ impl Model {
                     partition.sent.retain(|_, sent| {
                         sent.last().is_some_and(|last| last.at + PRODUCER_EXPIRY_MS > now)
                     });
+                }
+                Answer::Done
+            }
+            CommandBody::AcceptLoss => {
+                self.producer_ids += PRODUCER_IDS_SKIPPED;
+                for (broker, _, run) in &mut self.runs {
+                    (*broker, run.over) = (BrokerId(-1), true);
                 }
                 Answer::Done
             }

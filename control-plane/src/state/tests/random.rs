@@ -28,6 +28,7 @@ enum Op {
     Group { broker: i32, group: usize, members: usize },
     Pass { ms: i64 },
     Forget { objects: Vec<u64> },
+    AcceptLoss,
     Reload,
 }
 
@@ -95,6 +96,7 @@ fn an_op() -> impl Strategy<Value = Op> {
         3 => ms.prop_map(|ms| Op::Pass { ms }),
         1 => proptest::collection::vec(0u64..12, 0..5)
             .prop_map(|objects| Op::Forget { objects }),
+        1 => Just(Op::AcceptLoss),
         1 => Just(Op::Reload),
     ]
 }
@@ -210,6 +212,7 @@ impl World {
             Op::Forget { objects } => {
                 CommandBody::ForgetObjects(objects.iter().copied().map(ObjectId).collect())
             }
+            Op::AcceptLoss => CommandBody::AcceptLoss,
             Op::Reload => CommandBody::Tick,
         }
     }

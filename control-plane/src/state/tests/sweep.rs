@@ -108,6 +108,47 @@ fn a_restored_state_leaves_alone_what_it_never_registered() {
 }
 
 #[test]
+fn the_run_of_a_copy_is_unknown_once_its_loss_was_accepted() {
+    let mut fixture = Fixture::new();
+    fixture.commit(vec![batch(partition(1, 0), 1, None)]);
+    let copied = fixture.state.clone();
+    // The copy was taken while the run went on.
+    fixture.commit(vec![batch(partition(1, 0), 1, None)]);
+    let (kept, lost) = (name(1, 11, 0, 0), name(1, 11, 1, 0));
+    assert_eq!(standing(&fixture.state, lost), Committed);
+
+    fixture.state = copied;
+    assert_eq!(standing(&fixture.state, lost), Undecided);
+    fixture.apply(CommandBody::AcceptLoss);
+    assert_eq!(standing(&fixture.state, kept), Committed);
+    assert_eq!(standing(&fixture.state, lost), Foreign);
+    fixture.apply(CommandBody::RegisterBroker(register(1, 12)));
+    assert_eq!(standing(&fixture.state, lost), Foreign);
+    let names = [name(2, 12, 0, 0), name(1, 11, 0, 1)];
+    assert_eq!(fixture.state.standings(&names), [Undecided, Foreign]);
+}
+
+#[test]
+fn producer_ids_of_a_lost_time_are_not_given_again() {
+    let mut fixture = Fixture::new();
+    let author = fixture.author;
+    let allocate = CommandBody::AllocateProducerIds(AllocateProducerIds { author, count: 1_000 });
+    let first = |answer| match answer {
+        Answer::ProducerIds(Ok(first)) => first.0,
+        other => panic!("{other:?}"),
+    };
+    let copied = fixture.state.clone();
+    let lost = first(fixture.apply(allocate.clone()));
+    fixture.state = copied;
+    fixture.apply(CommandBody::AcceptLoss);
+    assert_eq!(fixture.apply(allocate), Answer::ProducerIds(Err(Fenced)), "of a run that is over");
+    fixture.apply(CommandBody::RegisterBroker(register(1, 12)));
+    let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(2) };
+    let allocate = CommandBody::AllocateProducerIds(AllocateProducerIds { author, count: 1_000 });
+    assert!(first(fixture.apply(allocate)) > lost + 1_000_000_000);
+}
+
+#[test]
 fn the_mark_moves_with_everything_that_can_make_an_orphan() {
     let mut fixture = Fixture::new();
     let mark = |state: &State| state.condemned(TimestampMs(0), 0).mark;
