@@ -125,14 +125,14 @@ impl End {
 /// What the reading half hands to the writing half.
 enum Outgoing {
     /// An answer, in its place.
-    Answer(Answer),
+    Answer(BoxFuture<'static, Result<Ready, End>>),
     /// A Produce without answer, followed only for its error.
-    Silent(BoxFuture<'static, Result<(), Closes>>, OwnedSemaphorePermit),
+    Silent(BoxFuture<'static, Result<(), End>>),
 }
 
-/// An answer on its way.
-struct Answer {
-    ready: BoxFuture<'static, Result<ReadyAnswer, End>>,
+/// An answer that is ready to be written.
+struct Ready {
+    answer: ReadyAnswer,
     api: &'static str,
     arrival: Instant,
     /// Counts it as in flight until it is written.

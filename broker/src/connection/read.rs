@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::receive::{self, while_connected};
 use super::unwritten::{ReadyAnswer, Unwritten};
-use super::{Answer, End, Outgoing};
+use super::{End, Outgoing, Ready};
 use crate::context::{ConnectionInfo, Context};
 use crate::dispatch::{self, Received, Reply, Started};
 use crate::limits;
@@ -124,14 +124,15 @@ impl ReadingHalf<'_> {
             Started::AppendingSilently(outcome) => {
                 let until_decided = Undecided::new(&self.undecided);
                 let outcome = Box::pin(async move {
-                    let _until_decided = (until_decided, decoded);
-                    outcome.await
+                    let _until_decided = (until_decided, decoded, in_flight);
+                    outcome.await.map_err(End::from)
                 });
-                return self.hand_over(Outgoing::Silent(outcome, in_flight)).await;
+                return self.hand_over(Outgoing::Silent(outcome)).await;
             }
         };
-        let ready = Box::pin(self.when_ready(ready, decoded));
-        self.hand_over(Outgoing::Answer(Answer { ready, api, arrival, in_flight })).await
+        let ready = self.when_ready(ready, decoded);
+        let ready = async move { Ok(Ready { answer: ready.await?, api, arrival, in_flight }) };
+        self.hand_over(Outgoing::Answer(Box::pin(ready))).await
     }
 
     /// Counts an answer from the moment when there is one.

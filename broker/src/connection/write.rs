@@ -1,35 +1,26 @@
 //! The writing half: waits for answers, all at the same time, and writes them in order.
 //!
-//! Those that are not ready go on while one is written: a Fetch that is being answered holds places
-//! in queues of the whole broker, which nobody gets while a client that does not read stands in
-//! front of it.
+//! Those that are not ready go on while one is written, also those that come meanwhile: a Fetch that
+//! is being answered holds places in queues of the whole broker, and a Produce its part of a budget,
+//! which nobody gets while a client that does not read stands in front of it.
 //!
 //! A client that does not take its answers is waited for as long as their memory is not needed;
 //! when others wait for it, for seconds. Both times are measured by progress: a byte now and then
 //! is none.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use futures_util::{Stream, StreamExt};
 use ottla_storage::write::Budget;
 use ottla_telemetry::metrics::KafkaMetrics;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::unwritten::ReadyAnswer;
-use super::{End, Outgoing};
+use super::{End, Outgoing, Ready};
 use crate::limits;
-
-/// An answer that is ready to be written.
-struct Ready {
-    answer: ReadyAnswer,
-    api: &'static str,
-    arrival: Instant,
-    in_flight: OwnedSemaphorePermit,
-}
 
 /// Writes answers until the reading half has handed over its last and all are out. `memory` is the
 /// budget that answers are held in.
@@ -37,54 +28,61 @@ pub(super) async fn answers(
     memory: &Budget,
     metrics: &KafkaMetrics,
     mut output: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Outgoing>,
+    queue: mpsc::Receiver<Outgoing>,
 ) -> Result<(), End> {
-    let mut answers = FuturesOrdered::new();
-    let mut silent = FuturesUnordered::new();
+    let mut waiting = Waiting::new(queue);
     // At most as many as a connection has requests in flight.
     let mut parked = VecDeque::new();
-    let mut reading = true;
     loop {
-        if let Some(ready) = parked.pop_front() {
-            let next = ready?;
-            let others = park(&mut answers, &mut parked);
-            tokio::select! {
-                biased;
-                written = write_answer(memory, metrics, &mut output, next) => written?,
-                never = others => match never {},
+        let Some(next) = parked.pop_front() else {
+            match waiting.next().await {
+                Some(ready) => parked.push_back(ready),
+                None => return Ok(()),
             }
             continue;
-        }
-        tokio::select! {
-            biased;
-            Some(ready) = answers.next() => parked.push_back(ready),
-            Some(outcome) = silent.next() => outcome?,
-            outgoing = queue.recv(), if reading => match outgoing {
-                Some(Outgoing::Answer(answer)) => answers.push_back(async move {
-                    let ready = answer.ready.await?;
-                    let (api, arrival, in_flight) = (answer.api, answer.arrival, answer.in_flight);
-                    Ok::<_, End>(Ready { answer: ready, api, arrival, in_flight })
-                }),
-                Some(Outgoing::Silent(outcome, in_flight)) => silent.push(async move {
-                    let _until_decided = in_flight;
-                    outcome.await.map_err(End::from)
-                }),
-                None => reading = false,
-            },
-            else => return Ok(()),
+        };
+        let write = write_answer(memory, metrics, &mut output, next?);
+        tokio::pin!(write);
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut write => break written?,
+                Some(ready) = waiting.next() => parked.push_back(ready),
+            }
         }
     }
 }
 
-/// Takes answers that become ready, in their order, until it is dropped.
-async fn park(
-    answers: &mut (impl Stream<Item = Result<Ready, End>> + Unpin),
-    parked: &mut VecDeque<Result<Ready, End>>,
-) -> Infallible {
-    while let Some(ready) = answers.next().await {
-        parked.push_back(ready);
+/// What is on its way and not ready.
+struct Waiting {
+    queue: mpsc::Receiver<Outgoing>,
+    answers: FuturesOrdered<BoxFuture<'static, Result<Ready, End>>>,
+    silent: FuturesUnordered<BoxFuture<'static, Result<(), End>>>,
+}
+
+impl Waiting {
+    fn new(queue: mpsc::Receiver<Outgoing>) -> Self {
+        Self { queue, answers: FuturesOrdered::new(), silent: FuturesUnordered::new() }
     }
-    std::future::pending().await
+
+    /// The next answer, in order, when it is ready, or why the connection must end behind those
+    /// before it. `None`: the reading half has ended, and nothing is left. Cancel safe.
+    async fn next(&mut self) -> Option<Result<Ready, End>> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(ready) = self.answers.next() => return Some(ready),
+                Some(outcome) = self.silent.next() => if let Err(end) = outcome {
+                    return Some(Err(end));
+                },
+                Some(outgoing) = self.queue.recv() => match outgoing {
+                    Outgoing::Answer(answer) => self.answers.push_back(answer),
+                    Outgoing::Silent(outcome) => self.silent.push(outcome),
+                },
+                else => return None,
+            }
+        }
+    }
 }
 
 async fn write_answer(
@@ -111,7 +109,7 @@ async fn write_answer(
         }
         let stalled = progress.since.elapsed();
         let pressed =
-            answer.held.is_some() && stalled >= limits::WRITE_STALL_PRESSED && memory.has_waiters();
+            stalled >= limits::WRITE_STALL_PRESSED && answer.holds_memory() && memory.has_waiters();
         if pressed || stalled >= limits::WRITE_STALL_MAX {
             return Err(End::SlowReader);
         }
@@ -142,62 +140,109 @@ impl Progress {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
+    use std::time::Duration;
 
     use bytes::Bytes;
-    use futures_util::future::BoxFuture;
     use ottla_telemetry::Metrics;
     use ottla_wire::response::Frame;
+    use tokio::io::DuplexStream;
     use tokio::sync::{Semaphore, oneshot};
 
-    use super::super::Answer;
     use super::super::unwritten::Unwritten;
     use super::*;
     use crate::context::answers_budget;
     use crate::dispatch::Reply;
 
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const SMALL: usize = 100;
+
+    /// A connection whose answers nobody takes, beyond a few bytes.
+    struct World {
+        metrics: Arc<Metrics>,
+        memory: Budget,
+        unwritten: Unwritten,
+        slots: Arc<Semaphore>,
+        output: Option<DuplexStream>,
+        _client: DuplexStream,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let metrics = Metrics::new();
+            let memory = answers_budget(limits::ANSWERS_BYTES_MIN, &metrics);
+            let (output, _client) = tokio::io::duplex(8);
+            let slots = Arc::new(Semaphore::new(limits::IN_FLIGHT_MAX));
+            let output = Some(output);
+            Self { metrics, memory, unwritten: Unwritten::new(), slots, output, _client }
+        }
+
+        fn ready(&self, bytes: usize) -> Ready {
+            let frame = Frame::with_header(1, false, [Bytes::from(vec![7; bytes])]).unwrap();
+            let answer = self.unwritten.ready(&self.memory, CLIENT, Reply { frame, held: None });
+            let in_flight = self.slots.clone().try_acquire_owned().unwrap();
+            Ready { answer, api: "Fetch", arrival: Instant::now(), in_flight }
+        }
+
+        fn answer(&self, bytes: usize) -> Outgoing {
+            Outgoing::Answer(Box::pin(std::future::ready(Ok(self.ready(bytes)))))
+        }
+
+        fn write(
+            &mut self,
+        ) -> (mpsc::Sender<Outgoing>, impl Future<Output = Result<(), End>> + use<>) {
+            let (outgoing, queue) = mpsc::channel(limits::IN_FLIGHT_MAX);
+            let (metrics, memory) = (self.metrics.clone(), self.memory.clone());
+            let output = self.output.take().unwrap();
+            let write = async move { answers(&memory, &metrics.kafka, output, queue).await };
+            (outgoing, write)
+        }
+    }
+
     #[tokio::test]
-    async fn answers_get_ready_behind_one_that_nobody_takes() {
-        let metrics = Metrics::new();
-        let memory = answers_budget(limits::ANSWERS_BYTES_MIN, &metrics);
-        let (unwritten, slots) = (Unwritten::new(), Arc::new(Semaphore::new(2)));
-        let answer = |ready: BoxFuture<'static, Result<ReadyAnswer, End>>| {
-            let in_flight = slots.clone().try_acquire_owned().unwrap();
-            Outgoing::Answer(Answer { ready, api: "Fetch", arrival: Instant::now(), in_flight })
-        };
-        let ready = || {
-            let frame = Frame::with_header(1, false, [Bytes::from(vec![7; 100])]).unwrap();
-            let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            unwritten.ready(&memory, client, Reply { frame, held: None })
-        };
-
-        let (outgoing, queue) = mpsc::channel(2);
-        let (first, second) = (ready(), ready());
-        let (go, gone) = oneshot::channel::<()>();
-        let (tell, told) = oneshot::channel::<()>();
-        let behind = async move {
-            gone.await.unwrap();
-            tell.send(()).unwrap();
-            Ok(second)
-        };
-        let in_front = async move {
-            // By then both were handed over.
-            tokio::task::yield_now().await;
-            Ok(first)
-        };
-        assert!(outgoing.send(answer(Box::pin(in_front))).await.is_ok());
-        assert!(outgoing.send(answer(Box::pin(behind))).await.is_ok());
-
-        let (output, not_read) = tokio::io::duplex(8);
-        let write = answers(&memory, &metrics.kafka, output, queue);
+    async fn what_comes_behind_an_answer_that_nobody_takes_gets_ready() {
+        let mut world = World::new();
+        let (outgoing, write) = world.write();
         tokio::pin!(write);
-        let stuck = timeout(std::time::Duration::from_millis(50), &mut write).await;
+        assert!(outgoing.send(world.answer(SMALL)).await.is_ok());
+        let stuck = timeout(Duration::from_millis(50), &mut write).await;
         assert!(stuck.is_err(), "nobody reads");
-        go.send(()).unwrap();
+
+        let behind = world.ready(SMALL);
+        let (tell, told) = oneshot::channel();
+        let answer = async move {
+            tell.send(()).unwrap();
+            Ok(behind)
+        };
+        assert!(outgoing.send(Outgoing::Answer(Box::pin(answer))).await.is_ok());
+        let (tell, told_silently) = oneshot::channel();
+        let silent = async move {
+            tell.send(()).unwrap();
+            Ok(())
+        };
+        assert!(outgoing.send(Outgoing::Silent(Box::pin(silent))).await.is_ok());
         tokio::select! {
-            told = told => told.unwrap(),
+            both = async { (told.await, told_silently.await) } => assert_eq!(both, (Ok(()), Ok(()))),
             _ = &mut write => panic!("nobody reads"),
         }
-        drop(not_read);
-        assert!(matches!(write.await, Err(End::Io(_))));
+        drop(world);
+        assert!(matches!(write.await, Err(End::Io(_))), "the client has gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_behind_an_answer_that_nobody_takes_is_wanted_back() {
+        let mut world = World::new();
+        let (outgoing, write) = world.write();
+        let (small, large) = (world.answer(SMALL), world.answer(limits::SMALL_ANSWER_BYTES + 1));
+        let writing = tokio::spawn(write);
+        assert!(outgoing.send(small).await.is_ok());
+        assert!(outgoing.send(large).await.is_ok());
+        ottla_env::delay(2 * limits::WRITE_STALL_PRESSED).await;
+        assert!(!writing.is_finished(), "nobody waits for its memory");
+
+        let all = limits::ANSWERS_BYTES_MIN;
+        let began = Instant::now();
+        drop(world.memory.reserve(CLIENT, all).await.unwrap());
+        assert!(began.elapsed() <= 2 * limits::WRITE_STALL_PRESSED, "{:?}", began.elapsed());
+        assert!(matches!(writing.await.unwrap(), Err(End::SlowReader)));
     }
 }
