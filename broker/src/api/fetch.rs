@@ -2,9 +2,9 @@
 //!
 //! Reads whole record batches from the asked offsets on, and waits for more as long as the client
 //! allows. Every fetch is a full one: no fetch session is ever begun (session id 0 in every
-//! answer), and one that names a session is told that it is gone. The answer names topics as the request
-//! did. High watermark, last stable offset and log start are in every partition's answer whose
-//! partition is known, also when it has no records.
+//! answer), and one that goes on with a session is told that it is gone. The answer names topics as
+//! the request did. High watermark, last stable offset and log start are in every partition's answer
+//! whose partition is known, also when it has no records.
 //!
 //! - v4: isolation level (KIP-98). v5: log start offset (KIP-107).
 //! - v7: fetch sessions (KIP-227). v9: leader epoch (KIP-320). v10: zstd (KIP-110).
@@ -41,8 +41,8 @@ use crate::{limits, topics};
 /// The first version that names topics by id.
 const BY_ID_FROM: i16 = 13;
 
-/// The session epoch of a fetch that wants no session, or ends one.
-const NO_SESSION_EPOCH: i32 = -1;
+/// The session epochs of a full fetch, whatever session it names: 0 would begin one, -1 ends one.
+const FULL_FETCH_EPOCHS: [i32; 2] = [0, -1];
 
 /// Answers a request.
 pub(crate) async fn handle(
@@ -54,7 +54,7 @@ pub(crate) async fn handle(
     if request.replica_id.0 >= 0 || request.replica_state.replica_id.0 >= 0 {
         return Err(Closes("a Fetch claims to come from a replica; there are none"));
     }
-    if request.session_id != 0 && request.session_epoch != NO_SESSION_EPOCH {
+    if !FULL_FETCH_EPOCHS.contains(&request.session_epoch) {
         let error_code = Kafka::FetchSessionIdNotFound.code();
         return Ok((FetchResponse { error_code, topics: Vec::new() }, None));
     }

@@ -126,8 +126,13 @@ async fn a_fetch_tells_offsets_also_without_records_and_errors_by_partition() {
     let unknown = fetched(&mut client, "nowhere", 0).await;
     assert_eq!((unknown.error_code, unknown.high_watermark), (3, -1));
     let mut of_session = fetch("t", 0, 0);
-    (of_session.session_id, of_session.session_epoch) = (7, 3);
-    assert_eq!(client.call(12, &of_session).await.error_code, 70);
+    // Full fetches, which would end a session, or begin another one in its place; then one that
+    // goes on with it.
+    for (session, epoch, code) in [(7, -1, 0), (7, 0, 0), (0, 0, 0), (7, 3, 70), (0, 3, 70)] {
+        (of_session.session_id, of_session.session_epoch) = (session, epoch);
+        let told = client.call(12, &of_session).await;
+        assert_eq!((told.error_code, told.session_id), (code, 0), "{session}, {epoch}");
+    }
     let mut epoch = fetch("t", 0, 0);
     epoch.topics[0].partitions[0].current_leader_epoch = 9;
     assert_eq!(client.call(12, &epoch).await.responses[0].partitions[0].error_code, 75);
