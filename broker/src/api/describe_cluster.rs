@@ -25,8 +25,8 @@ const ENDPOINTS_BROKERS: i8 = 1;
 const ENDPOINTS_CONTROLLERS: i8 = 2;
 
 /// Kafka's "every operation that exists on a cluster": Create, Alter, Describe, ClusterAction,
-/// DescribeConfigs, AlterConfigs, IdempotentWrite, CreateTokens and DescribeTokens, as bits. Without an
-/// authorizer everyone may do everything.
+/// DescribeConfigs, AlterConfigs and IdempotentWrite, as bits. Without an authorizer everyone may do
+/// everything.
 const CLUSTER_OPERATIONS: i32 =
     (1 << 5) | (1 << 7) | (1 << 8) | (1 << 9) | (1 << 10) | (1 << 11) | (1 << 12);
 
