@@ -254,7 +254,8 @@ pub const FETCH_BLOCKS_MAX: usize = 24;
 /// Blocks from the store that all fetches of recent data hold while they work.
 pub const HELD_TAIL_BLOCKS_MAX: usize = 128;
 
-/// Blocks from the store that all fetches of older data hold while they work.
+/// Blocks from the store that all fetches of older data, and look-ups by timestamp, hold while they
+/// work.
 pub const HELD_CATCH_UP_BLOCKS_MAX: usize = 64;
 
 /// An answer whose bytes are less than one part in this many of the blocks that they lie in is

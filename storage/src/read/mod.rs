@@ -152,27 +152,7 @@ pub enum ReadError {
     Unavailable(#[from] CallError),
 }
 
-/// What the caller must do about a [`ReadError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadErrorKind {
-    /// The offset or partition is wrong; asking again will not help.
-    Invalid,
-    /// Try again later.
-    Retry,
-    /// The data is damaged.
-    Corrupt,
-}
-
 impl ReadError {
-    /// What to do about it.
-    pub fn kind(&self) -> ReadErrorKind {
-        match self {
-            Self::OffsetOutOfRange | Self::UnknownPartition => ReadErrorKind::Invalid,
-            Self::Storage(_) | Self::Unavailable(_) => ReadErrorKind::Retry,
-            Self::Corrupt(_) => ReadErrorKind::Corrupt,
-        }
-    }
-
     fn label(&self) -> &'static str {
         match self {
             Self::OffsetOutOfRange => "offset_out_of_range",

@@ -7,7 +7,8 @@
 //! none is looked at.
 //!
 //! What a producer compressed well takes a second to look through, so that is done off the threads
-//! that serve, for a few look-ups at a time.
+//! that serve, for a few look-ups at a time. The extents of all that read or wait for their turn have
+//! room among the blocks that fetches of older data hold.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use super::assemble::{Place, Stop, StoredBatch, batches};
 use super::gather::Gathered;
 use super::locate::answered;
 use super::{Isolation, ReadError, Reader};
-use crate::cache::Heat;
+use crate::cache::{BlockKey, Heat};
 use crate::limits::{FETCH_QUESTION_TIME_MAX, TIMESTAMP_EXTENTS_MAX};
 
 /// A record by its offset and timestamp.
@@ -72,6 +73,10 @@ impl Reader {
         query: TimestampQuery,
         readable: Readable,
     ) -> Result<Option<Found>, ReadError> {
+        let range = extent.position.0..extent.position.0 + extent.length;
+        let blocks = BlockKey::covering(&range).count();
+        // Until it was looked through: what waits for its turn is in memory as well.
+        let _held = self.gather.hold(blocks, Heat::CatchUp).await;
         let batches = self.whole_extent(extent).await?;
         // Never closed. It goes along, because a walk ends by itself only, asked for or not.
         let turn = self.walks.clone().acquire_owned().await;

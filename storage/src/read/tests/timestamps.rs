@@ -8,7 +8,8 @@ use ottla_control_api::{PartitionBounds, TimestampQuery};
 use ottla_model::{Offset, TimestampMs};
 
 use super::world::{World, batch_of, partition};
-use crate::limits::RECORD_WALKS_MAX;
+use crate::cache::Heat;
+use crate::limits::{HELD_CATCH_UP_BLOCKS_MAX, RECORD_WALKS_MAX};
 use crate::read::{Isolation, ReadError};
 use ottla_test_kit::batch;
 use ottla_test_kit::values::bounds;
@@ -151,4 +152,20 @@ async fn look_ups_take_turns_at_walking_over_records() {
     drop(turns);
     assert_eq!(looking.await, Ok(Some((Offset(1), TimestampMs(200)))));
     assert_eq!(world.reader.walks.available_permits(), RECORD_WALKS_MAX);
+}
+
+#[tokio::test]
+async fn look_ups_wait_until_there_is_room_for_what_they_read() {
+    let world = World::new().await;
+    world.append(0, 0, &[batch_of(&[100], 20, false)]).await;
+    let query = TimestampQuery::AtOrAfter(TimestampMs(0));
+    let all = world.reader.gather.hold(HELD_CATCH_UP_BLOCKS_MAX, Heat::CatchUp).await;
+    let mut looking_up = pin!(world.reader.offset_at(partition(0), query, Isolation::Uncommitted));
+    for _ in 0..1_000 {
+        assert!(poll!(&mut looking_up).is_pending(), "it reads without room");
+        tokio::task::yield_now().await;
+    }
+    assert!(world.store.reads().is_empty());
+    drop(all);
+    assert_eq!(looking_up.await, Ok(Some((Offset(0), TimestampMs(100)))));
 }
