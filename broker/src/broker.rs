@@ -10,7 +10,8 @@
 //! # Tasks
 //!
 //! Four, all owned by [`Broker`]: the view's, the writer's, the session's, the listener's (which
-//! owns the connections'). They stop in the order listener, session, writer, view.
+//! owns the connections'). They stop in the order listener, session, writer, view; what the read path
+//! reads ahead ends after the listener, when nobody fetches any more.
 //!
 //! # Drain
 //!
@@ -215,6 +216,7 @@ impl Broker {
         if let Err(error) = self.listener.await {
             tracing::error!(%error, "the listener's task failed");
         }
+        context.reader.stop().await;
         self.session.stop().await;
         let author = context.author.author();
         if timeout(limits::LEAVE_MAX, context.control.leave(author)).await.is_err() {
