@@ -7,7 +7,8 @@
 //! at the handlers: inside, there are our types.
 //!
 //! In reading order: [`broker`] (start and drain), [`registration`], `listener`, `connection`,
-//! `dispatch`, [`api`], [`errors`], [`placement`] (over `rendezvous`), [`topic_configs`], [`group`], [`limits`].
+//! `dispatch`, [`api`], [`errors`], [`placement`] (over `rendezvous`), [`topic_configs`], [`group`],
+//! [`limits`].
 
 pub mod api;
 pub mod broker;

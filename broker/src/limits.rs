@@ -154,11 +154,11 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(12);
 /// How long it then waits for the control plane to note that it left.
 pub const LEAVE_MAX: Duration = Duration::from_secs(1);
 
-/// Log lines of one kind that strangers can cause, per [`STRANGER_LINES_PERIOD`].
-pub const STRANGER_LINES_MAX: u32 = 10;
+/// Log lines of one kind that clients can cause, per [`CLIENT_LINES_PERIOD`].
+pub const CLIENT_LINES_MAX: u32 = 10;
 
-/// See [`STRANGER_LINES_MAX`].
-pub const STRANGER_LINES_PERIOD: Duration = Duration::from_secs(10);
+/// See [`CLIENT_LINES_MAX`].
+pub const CLIENT_LINES_PERIOD: Duration = Duration::from_secs(10);
 
 const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX / 2);
 const _: () = assert!(UNKNOWN_ANSWER_BYTES > SMALL_ANSWER_BYTES);

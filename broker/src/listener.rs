@@ -20,9 +20,9 @@ use crate::context::{ConnectionInfo, Context, Software};
 use crate::limits;
 
 static FAILED_LINES: RateLimited =
-    RateLimited::new(limits::STRANGER_LINES_MAX, limits::STRANGER_LINES_PERIOD);
+    RateLimited::new(limits::CLIENT_LINES_MAX, limits::CLIENT_LINES_PERIOD);
 static TOO_MANY_LINES: RateLimited =
-    RateLimited::new(limits::STRANGER_LINES_MAX, limits::STRANGER_LINES_PERIOD);
+    RateLimited::new(limits::CLIENT_LINES_MAX, limits::CLIENT_LINES_PERIOD);
 
 /// The connections of one listener.
 struct Connections {
@@ -132,15 +132,15 @@ impl Connections {
         let ip = address.ip().to_canonical();
         let of_address = self.per_address.get(&ip).copied().unwrap_or(0);
         let all = self.tasks.len();
-        let per_address_max = self.context.options.edge.connections_per_address_max as usize;
-        let too_many_of_address = !ip.is_loopback() && of_address >= per_address_max;
-        if too_many_of_address || all >= self.connections_max {
+        let of_address_max = self.context.options.edge.connections_per_address_max as usize;
+        let no_room = if all >= self.connections_max {
+            Some("kafka.connections_max")
+        } else {
+            (!has_room(ip, of_address, of_address_max)).then_some("kafka.connections_per_address")
+        };
+        if let Some(setting) = no_room {
             self.context.metrics.kafka.connections_closed.with(["too_many"]).inc();
             if let Some(suppressed) = TOO_MANY_LINES.permit() {
-                let setting = match too_many_of_address {
-                    true => "kafka.connections_per_address",
-                    false => "kafka.connections_max",
-                };
                 tracing::warn!(
                     client = %address, of_address, all, setting, suppressed, "too many connections"
                 );
@@ -183,9 +183,27 @@ impl Connections {
     }
 }
 
+/// Whether an address may have one more connection than it has. Whoever connects over loopback runs
+/// on this machine, or is a proxy that speaks for many.
+fn has_room(ip: IpAddr, of_address: usize, of_address_max: usize) -> bool {
+    ip.is_loopback() || of_address < of_address_max
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_its_share_of_connections_and_loopback_is_not_held_to_it() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for address in ["192.0.2.7", "2001:db8::7"] {
+            assert!(has_room(ip(address), 2, 3), "{address}");
+            assert!(!has_room(ip(address), 3, 3), "{address}");
+        }
+        for loopback in ["127.0.0.1", "127.9.9.9", "::1"] {
+            assert!(has_room(ip(loopback), 3, 3), "{loopback}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn connections_come_at_the_rate_after_what_was_saved_up() {

@@ -31,7 +31,7 @@ pub struct BrokerOptions {
     pub edge: EdgeOptions,
 }
 
-/// How much strangers may take.
+/// How much clients may take.
 #[derive(Clone, Debug)]
 pub struct EdgeOptions {
     /// Open connections.

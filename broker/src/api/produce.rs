@@ -2,9 +2,10 @@
 //!
 //! Validates every batch by its header, puts the good ones into the write path's buffer in the
 //! order of arrival, and answers when they are decided. Before the batches are in the buffer,
-//! nothing waits but for the compressed records of compacted topics to be looked through. Bytes are kept as received. One bad partition never fails another. acks=1 and −1
-//! mean the same: answered after the object is durable and the commit applied. acks=0 has no
-//! answer and no time-out; an error closes the connection.
+//! nothing waits but for the compressed records of compacted topics to be looked through. Bytes are
+//! kept as received. One bad partition never fails another. acks=1 and −1 mean the same: answered
+//! after the object is durable and the commit applied. acks=0 has no answer and no time-out; an error
+//! closes the connection.
 //!
 //! Differences from Kafka: timestamps are checked by the batch header's base and maximum, not
 //! record by record; a partition named twice in one request is refused.

@@ -1,4 +1,4 @@
-//! The line about a connection that this side closed: who, and why. Strangers can cause as many as
+//! The line about a connection that this side closed: who, and why. Clients can cause as many as
 //! they like, so each reason has a number of lines per period and tells how many it kept back.
 
 use ottla_telemetry::RateLimited;
@@ -8,7 +8,7 @@ use crate::context::ConnectionInfo;
 use crate::limits;
 
 const fn lines() -> RateLimited {
-    RateLimited::new(limits::STRANGER_LINES_MAX, limits::STRANGER_LINES_PERIOD)
+    RateLimited::new(limits::CLIENT_LINES_MAX, limits::CLIENT_LINES_PERIOD)
 }
 
 static SLOW_READERS: RateLimited = lines();
@@ -24,7 +24,7 @@ pub(super) fn ended(connection: &ConnectionInfo, end: &End) {
             tracing::debug!(client = %connection.address, reason = %end, "connection ended");
             return;
         }
-        // A defect, and not a stranger's doing; it has its line.
+        // A defect, and no client's doing; it has its line.
         End::Encode(_) => None,
         End::SlowReader => Some(&SLOW_READERS),
         End::Frame(_) => Some(&FRAMES),

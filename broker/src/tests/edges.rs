@@ -1,4 +1,4 @@
-//! Bytes from strangers.
+//! Bytes that are no requests.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
 async fn what_is_no_request_closes_its_connection_only() {
     let world = World::start().await;
     let mut other = world.client().await;
-    let strangers: [&[u8]; 10] = [
+    let no_requests: [&[u8]; 10] = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
         &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
@@ -36,10 +36,10 @@ async fn what_is_no_request_closes_its_connection_only() {
         // A client id that is longer than the frame.
         &framed(&[0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff]),
     ];
-    for bytes in strangers {
-        let mut stranger = world.client().await;
-        stranger.send_raw(bytes).await;
-        assert!(stranger.sees_the_end().await, "{bytes:?}");
+    for bytes in no_requests {
+        let mut client = world.client().await;
+        client.send_raw(bytes).await;
+        assert!(client.sees_the_end().await, "{bytes:?}");
     }
     create(&mut other, "t").await;
 }

@@ -7,8 +7,8 @@ use super::digest::Digest;
 use super::dirty::Dirty;
 use super::size::Tally;
 
-/// Counters, digest, dirty keys and the number of entries. Every function that changes a table gets them, so that none
-/// can change it unseen.
+/// Counters, digest, dirty keys and the number of entries. Every function that changes a table gets
+/// them, so that none can change it unseen.
 #[derive(Clone, Debug)]
 pub struct Books {
     pub(super) counters: Counters,

@@ -2,8 +2,8 @@
 //! sockets, and how many of them there may be.
 //!
 //! Lints ban the standard ways everywhere else. Tokio's timers and tasks are used directly: a
-//! simulated runtime already replaces them; [`VitalTasks`] adds only that a panic is noticed. Clock and randomness are values that are handed in, so
-//! that a test can hold them still.
+//! simulated runtime already replaces them; [`VitalTasks`] adds only that a panic is noticed. Clock
+//! and randomness are values that are handed in, so that a test can hold them still.
 
 mod clock;
 mod files;

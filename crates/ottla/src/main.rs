@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// jemalloc, for two reasons. A count that a stranger claims can make a decoder reserve terabytes:
+/// jemalloc, for two reasons. A count that a client claims can make a decoder reserve terabytes:
 /// here the reservation is address space that is never touched and decoding goes on to find the
 /// bytes missing, where the system's allocator would abort the process. And its background threads
 /// give the memory of a burst back while the process is idle.

@@ -1,6 +1,6 @@
 //! The built binary as people meet it: pages, tables, complaints, exit codes.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panic")]
+#![allow(clippy::unwrap_used, reason = "what tests are made of fails by panic, too")]
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,6 +1,6 @@
 //! A running server: where it can be found, how it stops, and who may not start beside it.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panic")]
+#![allow(clippy::unwrap_used, reason = "what tests are made of fails by panic, too")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

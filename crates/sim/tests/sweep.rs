@@ -1,7 +1,7 @@
 //! The sweep with a real controller and a real directory: what is left in the bucket is what is
 //! referenced, or may still be.
 
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail as its tests do")]
+#![allow(clippy::unwrap_used, reason = "what tests are made of fails as they do")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

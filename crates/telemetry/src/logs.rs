@@ -2,8 +2,8 @@
 //!
 //! Logs go to standard error, so that standard output stays for what was asked for. Text is for
 //! people (time, level, target, message, fields; coloured on a terminal unless `NO_COLOR` is set),
-//! JSON for machines: one object per line. Payloads never appear in logs, and lines that a
-//! stranger can cause go through [`RateLimited`](crate::RateLimited).
+//! JSON for machines: one object per line. Payloads never appear in logs, and lines that
+//! clients can cause go through [`RateLimited`](crate::RateLimited).
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;

@@ -4,7 +4,7 @@
 //!
 //! Names begin with `ottla_` (`process_` for what the operating system counts), use base units
 //! (`_seconds`, `_bytes`, `_ratio`), and counters end in `_total`. Label values come from small
-//! fixed sets, never from clients: a stranger must not be able to add series.
+//! fixed sets, never from clients: nobody outside can add series.
 //!
 //! # Adding a metric
 //!

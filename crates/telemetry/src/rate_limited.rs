@@ -1,4 +1,4 @@
-//! Log lines that strangers can cause, kept to a bounded number.
+//! Log lines that clients can cause, kept to a bounded number.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Frames: a four-byte length and as many bytes, read from a stranger.
+//! Frames: a four-byte length and as many bytes, read from anybody.
 //!
 //! The length is checked before anything else is read. The buffer grows only when it is full of
 //! bytes that came, by at most as much as came already (and at least one step), so that memory
@@ -250,8 +250,8 @@ mod tests {
             assert!(reader.buffer.capacity() <= 2 * READ_AHEAD_BYTES);
         }
         // An HTTP request and a TLS hello read as lengths far too long.
-        for stranger in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 2, 0, 1, 0, 1]] {
-            let mut reader = FrameReader::new(stranger);
+        for not_kafka in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 2, 0, 1, 0, 1]] {
+            let mut reader = FrameReader::new(not_kafka);
             assert!(matches!(reader.head().await, Err(FrameError::Length(_))));
         }
     }

@@ -1,12 +1,12 @@
 //! Kafka's protocol, as far as it is bytes: frames, request headers, the table of APIs and
 //! versions, and record batches.
 //!
-//! Everything here reads bytes from strangers. No function panics on any input, none reserves
-//! memory by a number that a client claims, and none decodes a single record of a batch unless a
-//! rule needs it (I-BYTES). Requests and responses themselves are encoded and decoded by the crate
-//! `kafka-protocol`, after [`shape`] has followed every count in them to its last element; its record decoder is never used, because it can be made to burn seconds and
-//! gigabytes by a batch of a few dozen bytes. Fetch answers have an encoder of their own, which
-//! leaves the records where they are.
+//! Everything here reads bytes from anybody. No function panics on any input, none reserves memory
+//! by a number that a client claims, and none decodes a single record of a batch unless a rule needs
+//! it (I-BYTES). Requests and responses themselves are encoded and decoded by the crate
+//! `kafka-protocol`, after [`shape`] has followed every count in them to its last element. Its record
+//! decoder is never used, because it can be made to burn seconds and gigabytes by a batch of a few
+//! dozen bytes. Fetch answers have an encoder of their own, which leaves the records where they are.
 //!
 //! In reading order: [`frame`], [`request`], [`shape`], [`apis`], [`response`],
 //! [`fetch_response`], [`batch`], [`decompress`], [`records`], [`limits`].

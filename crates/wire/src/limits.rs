@@ -4,7 +4,7 @@
 pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
 /// The read buffer of a frame grows by at most this much at a time, and only when the bytes before
-/// were received: a claimed length costs a stranger as many bytes as it costs us. Memory that was
+/// were received: a claimed length costs a client as many bytes as it costs us. Memory that was
 /// only asked for is none yet: the system gives it page by page, as it is filled. So the step is
 /// what the requests of common clients fit in (a batch of 1 MB, or 1 MiB in all, and its framing),
 /// which then are received where they stay.

@@ -16,10 +16,10 @@
 //!
 //! # What an entry costs
 //!
-//! Its bytes and a fixed overhead. A written object ([`WrittenObjects`] is how it gets here) is kept as the pieces it was received in;
-//! pieces so small that they would keep a larger buffer in memory are joined first. Blocks that
-//! came in one read share its buffer: they entered together and leave together, so a compartment
-//! exceeds its budget by less than one read.
+//! Its bytes and a fixed overhead. A written object ([`WrittenObjects`] is how it gets here) is kept
+//! as the pieces it was received in; pieces so small that they would keep a larger buffer in memory
+//! are joined first. Blocks that came in one read share its buffer: they entered together and leave
+//! together, so a compartment exceeds its budget by less than one read.
 //!
 //! # Single flight
 //!

@@ -1,8 +1,8 @@
 //! The one task that seals, hands over and answers.
 //!
 //! It owns everything behind the intake: the seal decision, the running uploads, the steps with
-//! their committer, the calls on their way. It sleeps until one of them has something for it. Because a single task seals
-//! and hands over, the order of objects is the order of its steps.
+//! their committer, the calls on their way. It sleeps until one of them has something for it. Because
+//! a single task seals and hands over, the order of objects is the order of its steps.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
