@@ -18,7 +18,9 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
+    /// The topic.
     pub topic: &'a str,
+    /// How many it has.
     pub partitions: i32,
     /// From the beginning to the end, again and again.
     pub rounds: u64,

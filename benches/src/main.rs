@@ -28,10 +28,7 @@
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 mod cases;
-mod consume;
-mod latency;
 mod machine;
-mod produce;
 mod report;
 mod side;
 mod targets;

@@ -32,7 +32,9 @@ const PACE_RECORDS: u64 = 16;
 /// What is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Load<'a> {
+    /// The topic.
     pub topic: &'a str,
+    /// How many of its partitions; records go to one after the other.
     pub partitions: i32,
     /// Each with a thread and a connection of its own.
     pub producers: u64,

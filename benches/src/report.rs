@@ -35,7 +35,7 @@ impl Report {
             "Medians of {runs} runs (least to most); records of {} bytes.\n\n\
              | Measure | Unit | Kafka | Ottla | Ottla ÷ Kafka | Target | |\n\
              | --- | --- | --- | --- | --- | --- | --- |\n",
-            crate::produce::RECORD_BYTES
+            ottla_benches::produce::RECORD_BYTES
         );
         for row in &self.0 {
             let Measure { name, unit, target } = row.measure;

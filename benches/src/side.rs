@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ottla_benches::{consume, produce};
 use ottla_tests::Scratch;
 use ottla_tests::kafka::Kafka;
 use ottla_tests::ottla::Ottla;
@@ -11,8 +12,8 @@ use ottla_tests::server::Server;
 use rustix::fs::{Advice, fadvise};
 use tokio::time::Instant;
 
+use crate::Bench;
 use crate::targets::Measure;
-use crate::{Bench, consume, produce};
 
 /// Records that warm a server up: a JVM has compiled what it needs by then.
 const WARM_UP_RECORDS: u64 = 100_000;

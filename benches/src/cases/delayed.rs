@@ -20,9 +20,9 @@ use ottla_tests::Scratch;
 use tokio::time::Instant;
 
 use crate::Bench;
-use crate::produce::Load;
 use crate::side::Side;
 use crate::targets::{DELAYED_DEFAULT, DELAYED_LARGE, Measure};
+use ottla_benches::produce::Load;
 
 const ADDED: Duration = Duration::from_millis(100);
 /// Batches of 8 MiB: the client's limits raised, and time to fill them.

@@ -4,9 +4,9 @@ use anyhow::Result;
 use ottla_tests::paced::Latencies;
 
 use crate::Bench;
-use crate::latency::{end_to_end, synchronous};
-use crate::produce::PARTITIONS;
 use crate::targets::{END_TO_END, SYNCHRONOUS};
+use ottla_benches::latency::{end_to_end, synchronous};
+use ottla_benches::produce::PARTITIONS;
 
 const SYNCHRONOUS_RECORDS: u64 = 1_000;
 /// Eleven seconds.

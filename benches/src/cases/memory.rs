@@ -9,10 +9,10 @@ use ottla_tests::Scratch;
 use ottla_tests::ottla::Ottla;
 
 use crate::Bench;
-use crate::consume::Reading;
-use crate::produce::Load;
 use crate::side::Side;
 use crate::targets::{IDLE, LOADED};
+use ottla_benches::consume::Reading;
+use ottla_benches::produce::Load;
 
 const IDLE_FOR: Duration = Duration::from_secs(10);
 const MIB: f64 = (1 << 20) as f64;

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::Bench;
-use crate::produce::Load;
 use crate::targets::ONE;
+use ottla_benches::produce::Load;
 
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for run in 1..=bench.runs {

@@ -16,9 +16,9 @@ use ottla_tests::scrape::Scrape;
 use ottla_tests::server::Server;
 
 use crate::Bench;
-use crate::produce::Load;
 use crate::side::{Running, Side};
 use crate::targets::OVERHEAD;
+use ottla_benches::produce::Load;
 
 const LOADED_FOR: Duration = Duration::from_secs(8);
 const STAGES: &str = "ottla_produce_stage_seconds";

@@ -9,9 +9,9 @@
 use anyhow::Result;
 
 use crate::Bench;
-use crate::consume::Reading;
-use crate::produce::Load;
 use crate::targets::{CATCH_UP, CATCH_UP_WARM, PRODUCE, TAIL};
+use ottla_benches::consume::Reading;
+use ottla_benches::produce::Load;
 
 /// 61 MB: a third of what Ottla's cache has for the tail by default.
 const TAIL_RECORDS: u64 = 60_000;

@@ -11,7 +11,8 @@ use ottla_tests::{Scratch, topic};
 use tokio::time::Instant;
 
 use crate::setting;
-use crate::table::{Table, mib, ms};
+use crate::table::{Table, mib, ms, one_digit};
+use crate::watch::Watch;
 
 const COUNTS: [i32; 5] = [1, 100, 1_000, 10_000, 50_000];
 /// Partitions of one topic at most.
@@ -21,28 +22,30 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Metadata requests of which the median counts.
 const METADATA_REQUESTS: usize = 9;
 
+const COLUMNS: [&str; 17] = [
+    "partitions",
+    "create 1,000 (ms)",
+    "memory (MiB)",
+    "bytes per partition",
+    "Metadata (KiB)",
+    "Metadata (ms)",
+    "PUT/s",
+    "p50 (ms)",
+    "p99 (ms)",
+    "CPU (%)",
+    "memory after load (MiB)",
+    "start (ms)",
+    "start after kill (ms)",
+    "start, log only (ms)",
+    "delete a topic (ms)",
+    "log (MiB)",
+    "sled (MiB)",
+];
+
 /// See the module.
 pub async fn run() -> Result<()> {
     let most = setting("OTTLA_SCALE_PARTITIONS", 50_000)? as i32;
-    let table = Table::begin(&[
-        "partitions",
-        "create 1,000 (ms)",
-        "memory (MiB)",
-        "bytes per partition",
-        "Metadata (KiB)",
-        "Metadata (ms)",
-        "PUT/s",
-        "p50 (ms)",
-        "p99 (ms)",
-        "CPU (%)",
-        "memory after load (MiB)",
-        "start (ms)",
-        "start after kill (ms)",
-        "start, log only (ms)",
-        "delete a topic (ms)",
-        "log (MiB)",
-        "sled (MiB)",
-    ]);
+    let table = Table::begin(&COLUMNS);
     let mut empty = None;
     for partitions in COUNTS.into_iter().filter(|count| *count <= most) {
         let row = one(partitions, &mut empty).await.with_context(|| format!("{partitions}"))?;
@@ -54,23 +57,17 @@ pub async fn run() -> Result<()> {
 async fn one(partitions: i32, empty: &mut Option<u64>) -> Result<Vec<String>> {
     let scratch = Scratch::new("scale-partitions")?;
     let mut server = Ottla::start_new(&scratch).await?;
-    let bootstrap = server.bootstrap();
     let before = server.process()?.resident_bytes()?;
+    let base = *empty.get_or_insert(before);
     let per_topic = partitions.min(PER_TOPIC);
     let topics: Vec<String> = (0..partitions / per_topic).map(|n| format!("topic-{n}")).collect();
-    let mut slowest_create = 0f64;
-    for name in &topics {
-        let begin = Instant::now();
-        topic::create(&bootstrap, name, per_topic).await?;
-        slowest_create = slowest_create.max(begin.elapsed().as_secs_f64());
-    }
+    let slowest_create = create(&server.bootstrap(), &topics, per_topic).await?;
     let created = server.process()?.resident_bytes()?;
-    let base = *empty.get_or_insert(before);
 
-    let (metadata_bytes, metadata_seconds) = metadata(&bootstrap).await?;
+    let (metadata_bytes, metadata_seconds) = metadata(&server.bootstrap()).await?;
     let load = Paced {
-        bootstrap: bootstrap.clone(),
-        topics: topics.clone(),
+        bootstrap: server.bootstrap(),
+        topics,
         partitions: per_topic,
         connections: 8,
         requests_per_second: 1_000.0,
@@ -78,16 +75,41 @@ async fn one(partitions: i32, empty: &mut Option<u64>) -> Result<Vec<String>> {
         record_bytes: 2_048,
     };
     load.run(WARM_UP).await?;
-    let (scrape, cpu) = (server.scrape().await?, server.process()?.cpu_seconds()?);
+    let watch = Watch::begin(&mut server).await?;
     let latencies = load.run(LOAD).await?;
-    let (after, cpu_after) = (server.scrape().await?, server.process()?.cpu_seconds()?);
-    let puts = after.since(
-        &scrape,
-        "ottla_objectstore_requests_total",
-        &[("op", "put"), ("cause", "wal")],
-    ) / LOAD.as_secs_f64();
-    let loaded = server.process()?.resident_bytes()?;
+    let seen = watch.end(&mut server).await?;
+    let mut row = vec![
+        partitions.to_string(),
+        ms(slowest_create),
+        mib(created),
+        (created.saturating_sub(base) / partitions as u64).to_string(),
+        one_digit(metadata_bytes as f64 / 1024.0),
+        ms(metadata_seconds),
+        format!("{:.0}", seen.puts_per_second),
+        one_digit(latencies.quantile_ms(0.5)),
+        one_digit(latencies.quantile_ms(0.99)),
+        format!("{:.0}", seen.cpu_percent),
+        mib(seen.resident_bytes),
+    ];
+    row.extend(starts(&mut server, &load).await?);
+    server.stop().await?;
+    scratch.done();
+    Ok(row)
+}
 
+/// Creates topics; answers the seconds of the slowest.
+async fn create(bootstrap: &str, topics: &[String], partitions: i32) -> Result<f64> {
+    let mut slowest = 0f64;
+    for name in topics {
+        let begin = Instant::now();
+        topic::create(bootstrap, name, partitions).await?;
+        slowest = slowest.max(begin.elapsed().as_secs_f64());
+    }
+    Ok(slowest)
+}
+
+/// Starts over in every way, then deletes a topic: the cells from "start" on.
+async fn starts(server: &mut Ottla, load: &Paced) -> Result<[String; 6]> {
     server.stop().await?;
     let clean = server.start().await?;
     // Long enough for the checkpoint to be well behind.
@@ -101,30 +123,11 @@ async fn one(partitions: i32, empty: &mut Option<u64>) -> Result<Vec<String>> {
     std::fs::remove_dir_all(controller.join("checkpoint"))?;
     let replayed = server.start().await?;
     let begin = Instant::now();
-    topic::delete(&bootstrap, &topics[0]).await?;
+    topic::delete(&load.bootstrap, &load.topics[0]).await?;
     let deleted = begin.elapsed();
-    let row = vec![
-        partitions.to_string(),
-        ms(slowest_create),
-        mib(created),
-        (created.saturating_sub(base) / partitions as u64).to_string(),
-        format!("{:.1}", metadata_bytes as f64 / 1024.0),
-        ms(metadata_seconds),
-        format!("{puts:.0}"),
-        format!("{:.1}", latencies.quantile_ms(0.5)),
-        format!("{:.1}", latencies.quantile_ms(0.99)),
-        format!("{:.0}", (cpu_after - cpu) / LOAD.as_secs_f64() * 100.0),
-        mib(loaded),
-        ms(clean.as_secs_f64()),
-        ms(killed.as_secs_f64()),
-        ms(replayed.as_secs_f64()),
-        ms(deleted.as_secs_f64()),
-        mib(log),
-        mib(sled),
-    ];
-    server.stop().await?;
-    scratch.done();
-    Ok(row)
+    let times = [clean, killed, replayed, deleted].map(|time| ms(time.as_secs_f64()));
+    let [clean, killed, replayed, deleted] = times;
+    Ok([clean, killed, replayed, deleted, mib(log), mib(sled)])
 }
 
 /// Length and median time of the answer that names every partition.

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ottla_tests::ottla::Ottla;
-use ottla_tests::paced::Paced;
+use ottla_tests::paced::{Latencies, Paced};
 use ottla_tests::{Scratch, topic};
 use tokio::time::Instant;
 
 use crate::partitions::size_of;
 use crate::setting;
-use crate::table::{Table, mib, ms};
+use crate::table::{Table, mib, ms, one_digit};
+use crate::watch::{Seen, Watch};
 
 const TOPIC: &str = "steady";
 const PARTITIONS: i32 = 1_000;
@@ -18,6 +19,34 @@ const PARTITIONS: i32 = 1_000;
 const BATCHES: i32 = 20;
 /// Each row is the load of so long.
 const ROW: Duration = Duration::from_secs(60);
+
+const COLUMNS: [&str; 17] = [
+    "minute",
+    "extents",
+    "objects",
+    "resident (MiB)",
+    "state (MiB)",
+    "view (MiB)",
+    "cache (MiB)",
+    "the rest (MiB)",
+    "descriptors",
+    "threads",
+    "log (MiB)",
+    "sled (MiB)",
+    "snapshots (MiB)",
+    "PUT/s",
+    "p50 (ms)",
+    "p99 (ms)",
+    "CPU (%)",
+];
+
+/// What the state grew to, and what it takes.
+#[derive(Clone, Copy)]
+struct Grown {
+    resident: u64,
+    extents: f64,
+    objects: f64,
+}
 
 /// See the module.
 pub async fn run() -> Result<()> {
@@ -35,74 +64,63 @@ pub async fn run() -> Result<()> {
         batches: BATCHES,
         record_bytes: 1_024,
     };
-    let table = Table::begin(&[
-        "minute",
-        "extents",
-        "objects",
-        "resident (MiB)",
-        "state (MiB)",
-        "view (MiB)",
-        "cache (MiB)",
-        "the rest (MiB)",
-        "descriptors",
-        "threads",
-        "log (MiB)",
-        "sled (MiB)",
-        "snapshots (MiB)",
-        "PUT/s",
-        "p50 (ms)",
-        "p99 (ms)",
-        "CPU (%)",
-    ]);
-    let (mut scrape, mut cpu) = (server.scrape().await?, server.process()?.cpu_seconds()?);
-    let mut first = None;
-    let mut last = (0, 0.0, 0.0);
-    for row in 1..=rows {
+    let table = Table::begin(&COLUMNS);
+    let mut grown = Vec::new();
+    for number in 1..=rows {
+        let watch = Watch::begin(&mut server).await?;
         let latencies = load.run(ROW).await?;
-        let (now, cpu_now) = (server.scrape().await?, server.process()?.cpu_seconds()?);
-        let memory = |owner| now.sum("ottla_memory_bytes", &[("owner", owner)]);
-        let entries = |kind| now.sum("ottla_state_entries", &[("kind", kind)]);
-        let process = |name| now.sum(name, &[]);
-        let owned = now.sum("ottla_memory_bytes", &[]);
-        let resident = server.process()?.resident_bytes()?;
-        let puts = [("op", "put"), ("cause", "wal")];
-        let puts = now.since(&scrape, "ottla_objectstore_requests_total", &puts);
-        let controller = server.data().join("controller");
-        last = (resident, entries("extent"), entries("object"));
-        first.get_or_insert(last);
-        table.row(&[
-            row.to_string(),
-            format!("{:.0}", entries("extent")),
-            format!("{:.0}", entries("object")),
-            mib(resident),
-            mib(memory("state") as u64),
-            mib(memory("view") as u64),
-            mib(memory("cache") as u64),
-            mib(resident.saturating_sub(owned as u64)),
-            format!("{:.0}", process("process_open_fds")),
-            format!("{:.0}", process("process_threads")),
-            mib(size_of(&controller.join("raft"))?),
-            mib(size_of(&controller.join("checkpoint"))?),
-            mib(size_of(&controller.join("snapshots"))?),
-            format!("{:.0}", puts / ROW.as_secs_f64()),
-            format!("{:.1}", latencies.quantile_ms(0.5)),
-            format!("{:.1}", latencies.quantile_ms(0.99)),
-            format!("{:.0}", (cpu_now - cpu) / ROW.as_secs_f64() * 100.0),
-        ]);
-        (scrape, cpu) = (now, cpu_now);
+        let seen = watch.end(&mut server).await?;
+        let (cells, now) = row(number, &server, &seen, &latencies)?;
+        table.row(&cells);
+        grown.push(now);
     }
-    if let Some((resident, extents, objects)) = first {
+    if let Some((first, last)) = grown.first().zip(grown.last()) {
         println!(
             "\nfrom the first minute to the last {:.0} bytes more for {:.0} extents and {:.0} objects",
-            last.0 as f64 - resident as f64,
-            last.1 - extents,
-            last.2 - objects
+            last.resident as f64 - first.resident as f64,
+            last.extents - first.extents,
+            last.objects - first.objects
         );
     }
     ends(&mut server).await?;
     server.stop().await?;
     scratch.done();
     Ok(())
+}
+
+/// The cells of a minute.
+fn row(
+    number: u64,
+    server: &Ottla,
+    seen: &Seen,
+    latencies: &Latencies,
+) -> Result<(Vec<String>, Grown)> {
+    let sum = |name, labels: &[(&str, &str)]| seen.scrape.sum(name, labels);
+    let memory = |owner| sum("ottla_memory_bytes", &[("owner", owner)]) as u64;
+    let entries = |kind| sum("ottla_state_entries", &[("kind", kind)]);
+    let owned = sum("ottla_memory_bytes", &[]) as u64;
+    let (extents, objects) = (entries("extent"), entries("object"));
+    let controller = server.data().join("controller");
+    let cells = vec![
+        number.to_string(),
+        format!("{extents:.0}"),
+        format!("{objects:.0}"),
+        mib(seen.resident_bytes),
+        mib(memory("state")),
+        mib(memory("view")),
+        mib(memory("cache")),
+        mib(seen.resident_bytes.saturating_sub(owned)),
+        format!("{:.0}", sum("process_open_fds", &[])),
+        format!("{:.0}", sum("process_threads", &[])),
+        mib(size_of(&controller.join("raft"))?),
+        mib(size_of(&controller.join("checkpoint"))?),
+        mib(size_of(&controller.join("snapshots"))?),
+        format!("{:.0}", seen.puts_per_second),
+        one_digit(latencies.quantile_ms(0.5)),
+        one_digit(latencies.quantile_ms(0.99)),
+        format!("{:.0}", seen.cpu_percent),
+    ];
+    Ok((cells, Grown { resident: seen.resident_bytes, extents, objects }))
 }
 
 /// What starting over and deleting the topic cost with so many extents.

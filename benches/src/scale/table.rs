@@ -19,12 +19,17 @@ impl Table {
     }
 }
 
+/// A figure with one digit after the point.
+pub fn one_digit(figure: f64) -> String {
+    format!("{figure:.1}")
+}
+
 /// Bytes as MiB.
 pub fn mib(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
+    one_digit(bytes as f64 / f64::from(1 << 20))
 }
 
 /// Seconds as milliseconds.
 pub fn ms(seconds: f64) -> String {
-    format!("{:.1}", seconds * 1e3)
+    one_digit(seconds * 1e3)
 }
