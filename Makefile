@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARY := target/release/ottla
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit sim e2e torture tools fix verify deny bench scale
+.PHONY: help run build test unit sim fuzz e2e torture tools fix verify deny bench scale
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -25,6 +25,9 @@ unit: ## Runs the tests of the crates
 
 sim: ## Runs 100,000 schedules of the commit protocol (SEEDS=n for another number)
 	OTTLA_SIM_SEEDS=$(or $(SEEDS),100000) $(CARGO) test --locked --release -p ottla-sim -- --nocapture
+
+fuzz: ## Gives damaged bytes to everything that reads bytes from outside (FOR=10m SEED=n TARGET=name)
+	$(CARGO) run --locked -p ottla-fuzz -- --for $(or $(FOR),10m) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
 
 e2e: build ## Runs the end-to-end suites against the release binary (after make tools)
 	$(CARGO) test --locked -p ottla-tests --tests -- --test-threads=2

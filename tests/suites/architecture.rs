@@ -60,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ottla-control-plane",
         ],
     ),
+    ("ottla-fuzz", &["ottla-model", "ottla-env", "ottla-format", "ottla-wire"]),
     (
         "ottla-broker",
         &[
@@ -82,16 +83,16 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("sled", &["ottla-control-plane"]),
     ("object_store", &["ottla-object-io"]),
     ("aws-sdk-s3", &["ottla-object-io"]),
-    ("kafka-protocol", &["ottla-wire", "ottla-broker", "ottla-tests"]),
+    ("kafka-protocol", &["ottla-wire", "ottla-broker", "ottla-fuzz", "ottla-tests"]),
     ("prometheus", &["ottla-telemetry"]),
     ("tracing-subscriber", &["ottla-telemetry"]),
-    ("clap", &["ottla", "ottla-tests"]),
-    ("tikv-jemallocator", &["ottla", "ottla-control-plane"]),
-    ("tikv-jemalloc-ctl", &["ottla-telemetry"]),
+    ("clap", &["ottla", "ottla-fuzz", "ottla-tests"]),
+    ("tikv-jemallocator", &["ottla", "ottla-control-plane", "ottla-fuzz"]),
+    ("tikv-jemalloc-ctl", &["ottla-telemetry", "ottla-fuzz"]),
     ("axum", &["ottla"]),
     ("rand", &["ottla-env"]),
     ("rdkafka", &["ottla-tests", "ottla-benches"]),
-    ("anyhow", &["ottla", "ottla-tests", "ottla-benches"]),
+    ("anyhow", &["ottla", "ottla-fuzz", "ottla-tests", "ottla-benches"]),
 ];
 
 /// Licences that may be linked into an Apache-2.0 program without a word to its users.
@@ -190,8 +191,15 @@ fn the_binary_needs_nothing_that_only_tests_need() -> Result<()> {
         if name.starts_with("ottla-tests") || name.starts_with("ottla-benches") {
             continue;
         }
-        let only_tests =
-            ["rdkafka", "proptest", "tempfile", "ottla-tests", "ottla-sim", "ottla-test-kit"];
+        let only_tests = [
+            "rdkafka",
+            "proptest",
+            "tempfile",
+            "ottla-tests",
+            "ottla-sim",
+            "ottla-fuzz",
+            "ottla-test-kit",
+        ];
         for dependency in only_tests {
             ensure!(!used.contains(dependency), "{name} uses {dependency} outside its tests");
         }

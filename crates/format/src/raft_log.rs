@@ -264,7 +264,7 @@ impl FrameHeader {
             let candidate = bytes.get(at..at + FRAME_HEADER_BYTES)?;
             // The cheap test first: a frame here would say this very position.
             let said = Reader::new(candidate.get(16..24)?).u64("position").ok()?;
-            if said != position + at as u64 {
+            if position.checked_add(at as u64) != Some(said) {
                 return None;
             }
             Self::decode(candidate).ok().map(|header| (at, header))

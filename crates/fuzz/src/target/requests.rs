@@ -1,0 +1,72 @@
+//! Frames, and the requests in them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::RequestKind;
+use ottla_env::Random;
+use ottla_wire::apis::{APIS, Api};
+use ottla_wire::frame::{FrameReader, Patience};
+use ottla_wire::request::{self, RequestHead};
+use tokio::runtime;
+
+use super::{Inputs, Target, Verdict};
+use crate::damage::below;
+
+pub(super) const TARGETS: &[Target] = &[
+    Target { name: "frames", read: read_frames, examples: frames, reseal: None },
+    Target { name: "requests", read: read_request, examples: requests, reseal: None },
+];
+
+/// A request of every API in every version, without the length of its frame.
+fn requests(random: &Random) -> Inputs {
+    let versions = APIS
+        .iter()
+        .flat_map(|api| (api.served.min..=api.served.max).map(move |version| (api, version)));
+    Ok(versions.map(|(api, version)| request(api, version, random)).collect())
+}
+
+fn request(api: &Api, version: i16, random: &Random) -> Vec<u8> {
+    let flexible = api.request_is_flexible(version);
+    let mut bytes = (api.key as i16).to_be_bytes().to_vec();
+    bytes.extend(version.to_be_bytes());
+    // Correlation id, client id, no tagged fields.
+    bytes.extend([0, 0, 0, 7, 0, 2, b'm', b'e']);
+    bytes.extend(flexible.then_some(0));
+    let mut next = |bound: usize| below(random, bound);
+    bytes.extend(api.shape.example(version, flexible, &mut next));
+    bytes
+}
+
+/// The way of a request through the broker, up to its handler.
+fn read_request(bytes: &[u8]) -> Verdict {
+    let mut rest = Bytes::copy_from_slice(bytes);
+    let head = RequestHead::take(&mut rest)?;
+    let api = Api::find(head.api_key).ok_or("no such API")?;
+    api.served.contains(head.version).then_some(()).ok_or("no such version")?;
+    let flexible = api.request_is_flexible(head.version);
+    request::take_client_id(&mut rest, flexible)?;
+    api.shape.check(&rest, head.version, flexible)?;
+    RequestKind::decode(api.key, &mut rest, head.version)?;
+    Ok(())
+}
+
+/// Some requests each, as a connection brings them.
+fn frames(random: &Random) -> Inputs {
+    let framed = |request: &Vec<u8>| [&(request.len() as u32).to_be_bytes()[..], request].concat();
+    Ok(requests(random)?.chunks(8).map(|some| some.iter().flat_map(framed).collect()).collect())
+}
+
+fn read_frames(bytes: &[u8]) -> Verdict {
+    // Nothing is waited for; the reader's time-outs want a clock all the same.
+    runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+        let minute = Duration::from_secs(60);
+        let mut patience = Patience { stall: minute, left: minute };
+        let mut reader = FrameReader::new(bytes);
+        while let Some(head) = reader.head().await? {
+            reader.fill(head, head.length, &mut patience).await?;
+            read_request(&reader.take(head))?;
+        }
+        Ok(())
+    })
+}
