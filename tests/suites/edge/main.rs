@@ -6,6 +6,6 @@
 
 mod batches;
 mod claims;
+mod connections;
 mod noise;
 mod patience;
-mod strangers;
