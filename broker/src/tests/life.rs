@@ -86,6 +86,19 @@ async fn draining_answers_what_is_in_flight_and_ends_in_seconds() {
 }
 
 #[tokio::test]
+async fn a_connection_is_idle_only_when_nothing_is_being_answered() {
+    let idle = Duration::from_secs(1);
+    let world = World::with(|options| options.edge.idle_max = idle).await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    let waits = client.send(12, &fetch("t", 0, 2_500)).await;
+    let answer = client.receive::<FetchRequest>(12, waits).await;
+    assert_eq!(answer.responses[0].partitions[0].error_code, 0);
+    assert!(client.sees_the_end().await);
+    assert_eq!(world.metrics.kafka.connections_closed.with(["idle"]).get(), 1);
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_told_with_its_address() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap();
