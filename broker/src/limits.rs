@@ -22,8 +22,8 @@ pub const CONNECTIONS_BURST_SECONDS: u32 = 2;
 /// the process's limit on open files by as many.
 pub const FILES_KEPT: u64 = 256;
 
-/// A connection without a request for this long is closed, unless set otherwise: Kafka's
-/// `connections.max.idle.ms`.
+/// A connection without a request for this long, and without one that is being answered, is closed,
+/// unless set otherwise: Kafka's `connections.max.idle.ms`.
 pub const IDLE_MAX_DEFAULT: Duration = Duration::from_secs(600);
 
 /// The longest pause between two bytes of one frame. A frame holds memory while it is received.

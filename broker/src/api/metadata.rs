@@ -3,7 +3,8 @@
 //! Names the brokers, and for each partition the broker this client should use (see
 //! [`crate::placement`]). Every existing topic has a leader: LEADER_NOT_AVAILABLE, which some clients
 //! answer with a storm, is never sent. A topic that does not exist is created when the broker and
-//! the request allow it, and the answer waits until it exists.
+//! the request allow it, and the answer waits until it exists; of very many that do not exist, the
+//! request after this one creates the rest.
 //!
 //! - v1: all topics by null instead of an empty list; controller id, rack, internal flag.
 //! - v2: cluster id. v3: throttle time.
@@ -77,17 +78,19 @@ async fn find(
 ) -> Vec<Found> {
     let mut found = Vec::with_capacity(wanted.len().min(limits::TOPICS_PER_REQUEST_MAX));
     let mut seen = BTreeSet::new();
+    let mut creations = if may_create { limits::TOPICS_PER_REQUEST_MAX } else { 0 };
     for topic in wanted {
         // Kafka answers a name that is asked twice once. An id beside a name is not looked at.
         let id = if topic.name.is_some() { Uuid::nil() } else { topic.topic_id };
         if seen.insert((topic.name.clone(), id)) {
-            found.push(find_one(context, topic, may_create).await);
+            found.push(find_one(context, topic, &mut creations).await);
         }
     }
     found
 }
 
-async fn find_one(context: &Context, wanted: MetadataRequestTopic, may_create: bool) -> Found {
+/// `creations`: how many more topics may be created.
+async fn find_one(context: &Context, wanted: MetadataRequestTopic, creations: &mut usize) -> Found {
     let MetadataRequestTopic { name, topic_id: id, .. } = wanted;
     let missing = |name, error| Found::Missing { name, id, error };
     let Some(name) = name else {
@@ -103,9 +106,10 @@ async fn find_one(context: &Context, wanted: MetadataRequestTopic, may_create: b
     if let Some(topic) = context.view.topic_by_name(&checked) {
         return Found::Topic(topic);
     }
-    if !may_create {
+    let Some(left) = creations.checked_sub(1) else {
         return missing(Some(name), Kafka::UnknownTopicOrPartition);
-    }
+    };
+    *creations = left;
     match topics::create_automatically(context, checked).await {
         Ok(topic) => Found::Topic(topic),
         Err(error) => missing(Some(name), error.kafka),

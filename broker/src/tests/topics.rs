@@ -103,3 +103,21 @@ async fn topics_are_not_made_by_asking_when_that_is_off() {
     assert_eq!(client.call(12, &metadata("t")).await.topics[0].error_code, 3);
     assert_eq!(client.call(12, &metadata("a b")).await.topics[0].error_code, 17);
 }
+
+#[tokio::test]
+async fn one_request_makes_a_bounded_number_of_topics_and_the_next_one_the_rest() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    let most = crate::limits::TOPICS_PER_REQUEST_MAX;
+    let wanted = (0..most + 3)
+        .map(|at| MetadataRequestTopic::default().with_name(Some(name(&format!("t{at}")))));
+    let request = MetadataRequest::default()
+        .with_topics(Some(wanted.collect()))
+        .with_allow_auto_topic_creation(true);
+    for made in [most, most + 3] {
+        let answer = client.call(12, &request).await;
+        let codes = answer.topics.iter().map(|topic| topic.error_code);
+        let expected = (0..most + 3).map(|at| if at < made { 0 } else { 3 });
+        assert!(codes.eq(expected), "not the first {made}");
+    }
+}
