@@ -6,7 +6,8 @@
 //!
 //! A client that does not take its answers is waited for as long as their memory is not needed;
 //! when others wait for it, for seconds. Both times are measured by progress: a byte now and then
-//! is none.
+//! is none. Its answer is copied meanwhile, so that it holds the memory it is counted with: the
+//! records in it were slices of what the cache read or received.
 
 use std::collections::VecDeque;
 
@@ -93,7 +94,9 @@ async fn write_answer(
 ) -> Result<(), End> {
     let Ready { mut answer, api, arrival, in_flight } = ready;
     let bytes = answer.frame.len() as u64;
-    let mut progress = Progress { since: Instant::now(), taken: 0 };
+    let began = Instant::now();
+    let mut progress = Progress { since: began, taken: 0 };
+    let mut is_detached = false;
     while !answer.frame.is_empty() {
         let slices = answer.frame.slices();
         let write = output.write_vectored(&slices);
@@ -112,6 +115,10 @@ async fn write_answer(
             stalled >= limits::WRITE_STALL_PRESSED && answer.holds_memory() && memory.has_waiters();
         if pressed || stalled >= limits::WRITE_STALL_MAX {
             return Err(End::SlowReader);
+        }
+        if !is_detached && began.elapsed() >= limits::WRITE_STALL_PRESSED {
+            answer.frame.detach();
+            is_detached = true;
         }
     }
     drop((answer, in_flight));
@@ -177,7 +184,11 @@ mod tests {
         }
 
         fn ready(&self, bytes: usize) -> Ready {
-            let frame = Frame::with_header(1, false, [Bytes::from(vec![7; bytes])]).unwrap();
+            self.ready_with(Bytes::from(vec![7; bytes]))
+        }
+
+        fn ready_with(&self, body: Bytes) -> Ready {
+            let frame = Frame::with_header(1, false, [body]).unwrap();
             let answer = self.unwritten.ready(&self.memory, CLIENT, Reply { frame, held: None });
             let in_flight = self.slots.clone().try_acquire_owned().unwrap();
             Ready { answer, api: "Fetch", arrival: Instant::now(), in_flight }
@@ -196,6 +207,21 @@ mod tests {
             let write = async move { answers(&memory, &metrics.kafka, output, queue).await };
             (outgoing, write)
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_keeps_only_its_own_bytes_in_memory() {
+        let mut world = World::new();
+        let (outgoing, write) = world.write();
+        tokio::pin!(write);
+        let read = Bytes::from(vec![7; 1 << 20]);
+        let ready = world.ready_with(read.slice(..SMALL));
+        assert!(outgoing.send(Outgoing::Answer(Box::pin(async { Ok(ready) }))).await.is_ok());
+        let copied_after = limits::WRITE_STALL_PRESSED;
+        assert!(timeout(copied_after - Duration::from_secs(1), &mut write).await.is_err());
+        assert!(!read.is_unique(), "clients that read are sent the cache's own bytes");
+        assert!(timeout(Duration::from_secs(2), &mut write).await.is_err());
+        assert!(read.is_unique());
     }
 
     #[tokio::test]

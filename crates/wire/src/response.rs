@@ -75,6 +75,12 @@ impl Frame {
         self.pieces.iter().take(WRITE_SLICES_MAX).map(|piece| IoSlice::new(piece)).collect()
     }
 
+    /// Copies what is still to be written. Pieces are slices of what records came in, and keep all of
+    /// that in memory.
+    pub fn detach(&mut self) {
+        self.pieces = [self.to_bytes()].into();
+    }
+
     /// Notes that the first `written` bytes are out.
     pub fn advance(&mut self, written: usize) {
         let mut left = written.min(self.length);
@@ -91,7 +97,7 @@ impl Frame {
         }
     }
 
-    /// All pieces in one, copied: for tests and for looking at an answer.
+    /// What is still to be written, copied.
     pub fn to_bytes(&self) -> Bytes {
         let mut whole = BytesMut::with_capacity(self.length);
         self.pieces.iter().for_each(|piece| whole.put_slice(piece));
@@ -102,6 +108,19 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_detached_frame_keeps_nothing_but_itself() {
+        let read = Bytes::from(vec![7; 1_000]);
+        let mut frame =
+            Frame::with_header(7, false, [read.slice(10..20), read.slice(500..520)]).unwrap();
+        frame.advance(12);
+        let rest = frame.to_bytes();
+        assert!(!read.is_unique());
+        frame.detach();
+        assert!(read.is_unique());
+        assert_eq!((frame.len(), frame.to_bytes()), (26, rest));
+    }
 
     #[test]
     fn a_frame_goes_out_in_any_steps() {

@@ -2,27 +2,51 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::limits::{CHECKED_RANGES_MAX, UNSERVED_SHARE_MAX};
+use crate::limits::{BLOCK_BYTES, CHECKED_RANGES_MAX, UNSERVED_SHARE_MAX};
 
 /// A block with the memory of which of its bytes were found right. Batches cross blocks, so whoever
 /// checks a batch's checksum notes it here, and the next reader does not check again.
 #[derive(Debug)]
 pub struct Block {
     bytes: Bytes,
+    buffer: Arc<ReadBuffer>,
     /// Disjoint, in order, not touching.
     checked: Mutex<Vec<Range<u64>>>,
+}
+
+/// The buffer that a read filled, which its blocks are slices of: one of them keeps all of it in
+/// memory.
+#[derive(Debug)]
+pub struct ReadBuffer {
+    length: u64,
     /// Bytes that went into answers.
     served: AtomicU64,
 }
 
+impl ReadBuffer {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
 impl Block {
-    /// A block of which nothing is known yet.
-    pub fn new(bytes: Bytes) -> Self {
-        Self { bytes, checked: Mutex::default(), served: AtomicU64::new(0) }
+    /// The blocks of a read that begins with one, of which nothing is known yet.
+    pub fn of_read(bytes: &Bytes) -> Vec<Arc<Self>> {
+        let length = bytes.len() as u64;
+        let buffer = Arc::new(ReadBuffer { length, served: AtomicU64::new(0) });
+        (0..length)
+            .step_by(BLOCK_BYTES as usize)
+            .map(|from| {
+                let part = from as usize..length.min(from + BLOCK_BYTES) as usize;
+                let buffer = Arc::clone(&buffer);
+                Arc::new(Self { bytes: bytes.slice(part), buffer, checked: Mutex::default() })
+            })
+            .collect()
     }
 
     /// Its bytes.
@@ -30,12 +54,16 @@ impl Block {
         &self.bytes
     }
 
-    /// Notes that so many of its bytes went into an answer. `true`: all that a reader wants of it has
-    /// been served, so it is worth less than a block that readers are still in.
+    /// What its bytes keep in memory.
+    pub fn buffer(&self) -> &Arc<ReadBuffer> {
+        &self.buffer
+    }
+
+    /// Notes that so many of its bytes went into an answer. `true`: all that readers want of the
+    /// read that brought it has been served, so that is worth less than one they are still in.
     pub fn note_served(&self, bytes: u64) -> bool {
-        let served = self.served.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let length = self.bytes.len() as u64;
-        served >= length - length / UNSERVED_SHARE_MAX
+        let ReadBuffer { length, served } = &*self.buffer;
+        served.fetch_add(bytes, Ordering::Relaxed) + bytes >= length - length / UNSERVED_SHARE_MAX
     }
 
     /// Whether all bytes of a range (within the block) were found right.
@@ -66,7 +94,7 @@ mod tests {
 
     #[test]
     fn neighbouring_checks_become_one() {
-        let block = Block::new(Bytes::from_static(&[0; 100]));
+        let block = &Block::of_read(&Bytes::from_static(&[0; 100]))[0];
         assert!(!block.is_checked(&(0..1)));
         block.note_checked(10..20);
         block.note_checked(30..40);

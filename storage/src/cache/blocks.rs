@@ -138,19 +138,10 @@ impl Blocks {
             let range = (blocks.start * BLOCK_BYTES).min(end)..end;
             let key = keys::wal(this.0.cluster, &object.name);
             let bytes = this.0.store.get_range(&key, range.clone(), cause).await?;
-            let mut loaded = Loaded::new();
-            for number in blocks.clone() {
-                let part = BlockKey::bytes(number, object.size);
-                let (from, to) = (part.start - range.start, part.end - range.start);
-                // The store gave exactly the range's length, so the part lies within.
-                let block = Arc::new(Block::new(bytes.slice(from as usize..to as usize)));
-                this.0.cache.insert_block(
-                    BlockKey { object: object.name, block: number },
-                    Arc::clone(&block),
-                    heat,
-                );
-                loaded.insert(number, block);
-            }
+            let read = Block::of_read(&bytes);
+            let loaded = blocks.clone().zip(read.iter().cloned()).collect();
+            let first = BlockKey { object: object.name, block: blocks.start };
+            this.0.cache.insert_read(first, read, heat);
             drop(landing);
             Ok(Arc::new(loaded))
         }

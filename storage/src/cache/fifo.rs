@@ -46,6 +46,11 @@ impl<K: Ord + Copy, V> Fifo<K, V> {
         self.entries.get(key).map(|entry| &entry.value)
     }
 
+    /// The value of the last key that is not above `key`.
+    pub(crate) fn last_up_to(&self, key: &K) -> Option<(&K, &V)> {
+        self.entries.range(..=key).next_back().map(|(key, entry)| (key, &entry.value))
+    }
+
     /// Adds a value as the newest, instead of one that was there.
     pub(crate) fn push(&mut self, key: K, value: V, bytes: usize) {
         self.remove(&key);

@@ -11,15 +11,15 @@
 //!
 //! Each compartment drops the entry that came first. A log is read in the order in which it was
 //! written, by readers at a few places: an entry's worth falls with its age, and a hit says little
-//! about the next one. Catch-up drops those blocks before all others that were served whole: what
+//! about the next one. Catch-up drops those reads before all others that were served whole: what
 //! its readers are still in, or what was read ahead for them, is worth more.
 //!
 //! # What an entry costs
 //!
 //! Its bytes and a fixed overhead. A written object ([`WrittenObjects`] is how it gets here) is kept
 //! as the pieces it was received in; pieces so small that they would keep a larger buffer in memory
-//! are joined first. Blocks that came in one read share its buffer: they entered together and leave
-//! together, so a compartment exceeds its budget by less than one read.
+//! are joined first. Blocks that came in one read share its buffer: they enter together and leave
+//! together, because a part of them would keep all of it in memory (`reads`).
 //!
 //! # Single flight
 //!
@@ -29,11 +29,12 @@
 mod block;
 mod blocks;
 mod fifo;
+mod reads;
 #[cfg(test)]
 mod tests;
 mod written;
 
-pub use block::Block;
+pub use block::{Block, ReadBuffer};
 pub use blocks::Blocks;
 pub use written::WrittenObject;
 
@@ -50,6 +51,7 @@ use crate::limits::{
 };
 use crate::write::WrittenObjects;
 pub(crate) use fifo::Fifo;
+use reads::Reads;
 
 /// Which compartment a block belongs to, and whose budget its read uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,8 +99,8 @@ struct Compartments {
     written: Fifo<ObjectName, Arc<WrittenObject>>,
     /// The written object that was dropped last.
     passed: Option<ObjectName>,
-    tail: Fifo<BlockKey, Arc<Block>>,
-    catch_up: Fifo<BlockKey, Arc<Block>>,
+    tail: Reads,
+    catch_up: Reads,
     /// Bytes for `written` and `tail` together.
     tail_bytes_max: usize,
     /// For all three.
@@ -136,8 +138,8 @@ impl Cache {
         let compartments = Compartments {
             written: Fifo::new(),
             passed: None,
-            tail: Fifo::new(),
-            catch_up: Fifo::new(),
+            tail: Reads::new(),
+            catch_up: Reads::new(),
             tail_bytes_max: bytes_max - catch_up_bytes_max,
             bytes_max,
         };
@@ -167,15 +169,15 @@ impl Cache {
     /// A block, from either compartment.
     pub fn block(&self, key: &BlockKey) -> Option<Arc<Block>> {
         let compartments = self.lock();
-        compartments.tail.get(key).or_else(|| compartments.catch_up.get(key)).cloned()
+        compartments.tail.block(key).or_else(|| compartments.catch_up.block(key)).cloned()
     }
 
     /// Whether a block can be read without the store. Does not count as a use.
     pub fn holds(&self, key: &BlockKey) -> bool {
         let compartments = self.lock();
         compartments.written.get(&key.object).is_some()
-            || compartments.tail.get(key).is_some()
-            || compartments.catch_up.get(key).is_some()
+            || compartments.tail.block(key).is_some()
+            || compartments.catch_up.block(key).is_some()
     }
 
     /// Bytes held, overhead included.
@@ -183,27 +185,26 @@ impl Cache {
         self.lock().bytes()
     }
 
-    /// Forgets a block whose bytes turned out to be wrong, and every trace of the object as
+    /// Forgets a block whose bytes turned out to be wrong, with the read it came in, and every trace of the object as
     /// written: the next look reads the store.
     pub fn forget(&self, key: &BlockKey) {
         let mut compartments = self.lock();
-        compartments.tail.remove(key);
-        compartments.catch_up.remove(key);
+        compartments.tail.forget(key);
+        compartments.catch_up.forget(key);
         compartments.written.remove(&key.object);
         self.report(&compartments);
     }
 
-    /// Drops a block of catch-up before others: it was served whole.
+    /// Drops the read that a block of catch-up came in before others: it was served whole.
     pub fn retire(&self, key: &BlockKey) {
         self.lock().catch_up.retire(key);
     }
 
-    fn insert_block(&self, key: BlockKey, block: Arc<Block>, heat: Heat) {
-        let bytes = block.bytes().len() + CACHE_ENTRY_OVERHEAD_BYTES;
+    fn insert_read(&self, first: BlockKey, blocks: Vec<Arc<Block>>, heat: Heat) {
         let mut compartments = self.lock();
         match heat {
-            Heat::Tail => compartments.tail.push(key, block, bytes),
-            Heat::CatchUp => compartments.catch_up.push(key, block, bytes),
+            Heat::Tail => compartments.tail.push(first, blocks),
+            Heat::CatchUp => compartments.catch_up.push(first, blocks),
         }
         compartments.shrink();
         self.report(&compartments);

@@ -184,6 +184,41 @@ async fn blocks_that_were_served_whole_make_room_first() {
     assert_eq!(held, [0, 2, 3, 4]);
 }
 
+#[tokio::test]
+async fn a_read_counts_whole_until_the_last_of_its_blocks_is_gone() {
+    let world = World::new(12 * MIB);
+    let object = world.object(1, 8 * BLOCK_BYTES).await;
+    world.read(&object, 0..8, Heat::CatchUp).await;
+    let whole = world.cache.bytes();
+    let key = |block| BlockKey { object: object.name, block };
+    let first = world.cache.block(&key(0)).unwrap();
+    assert_eq!(first.buffer().length(), 8 * BLOCK_BYTES, "what it keeps in memory");
+    // Served in part, it frees nothing.
+    assert!(!first.note_served(BLOCK_BYTES));
+    let other = world.object(2, 3 * BLOCK_BYTES).await;
+    world.read(&other, 0..3, Heat::CatchUp).await;
+    assert!(world.cache.bytes() > whole && world.cache.holds(&key(0)));
+    // There is no room for the whole read any more, so none of it stays.
+    let more = world.object(3, 2 * BLOCK_BYTES).await;
+    world.read(&more, 0..2, Heat::CatchUp).await;
+    assert!((0..8).all(|block| !world.cache.holds(&key(block))));
+    assert_eq!(world.cache.bytes(), 5 * (BLOCK_BYTES as usize + CACHE_ENTRY_OVERHEAD_BYTES));
+}
+
+#[tokio::test]
+async fn parts_of_an_object_that_came_in_several_reads_are_found() {
+    let world = World::new(64 * MIB);
+    let object = world.object(1, 12 * BLOCK_BYTES).await;
+    assert_eq!(world.read(&object, 3..5, Heat::CatchUp).await, [3, 4]);
+    assert_eq!(world.read(&object, 0..12, Heat::CatchUp).await, (0..12).collect::<Vec<_>>());
+    assert_eq!(world.read(&object, 2..7, Heat::CatchUp).await, [2, 3, 4, 5, 6]);
+    assert_eq!(world.store.reads().len(), 3, "3..5, 0..3 and 5..12");
+    let key = |block| BlockKey { object: object.name, block };
+    world.cache.forget(&key(6));
+    let held: Vec<u64> = (0..13).filter(|block| world.cache.holds(&key(*block))).collect();
+    assert_eq!(held, [0, 1, 2, 3, 4]);
+}
+
 #[test]
 fn objects_that_were_written_long_ago_are_no_tail() {
     let cache = Cache::new(10 * MIB, &Metrics::new());

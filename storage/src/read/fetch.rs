@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::assemble::{Place, Source, Stop};
 use super::gather::{Gathered, Wanted};
 use super::locate::{Found, Located};
-use super::part::Part;
+use super::part::{Part, pins_too_much};
 use super::patch::patch;
 use super::plan::{Brought, Offer, allot, spend};
 use super::{FetchPartition, FetchRequest, FetchedPartition, ReadError, Reader, Records};
@@ -94,11 +94,12 @@ impl Reader {
         let sent = spend(&brought, request.max_bytes);
         let cut = parts.iter().zip(&sent).any(|(part, sent)| part.is_cut(*sent));
         self.read_ahead(&parts);
+        let copy = pins_too_much(&parts, &sent, &gathered);
         let answer = parts
             .into_iter()
             .zip(located)
             .zip(sent)
-            .map(|((part, located), sent)| self.finish(part, located, sent, &gathered))
+            .map(|((part, located), sent)| self.finish(part, located, sent, copy, &gathered))
             .collect();
         (answer, cut)
     }
@@ -257,10 +258,10 @@ impl Reader {
         part: Part,
         located: Located,
         sent: usize,
+        copy: bool,
         gathered: &Gathered,
     ) -> FetchedPartition {
         let bounds = located.bounds;
-        let copy = part.pins_too_much(sent, gathered);
         if part.heat == Heat::CatchUp {
             self.gather.note_served(&part.sent_ranges(sent), gathered);
         }

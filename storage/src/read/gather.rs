@@ -16,7 +16,7 @@ use ottla_telemetry::metrics::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::plan::{ObjectBlocks, blocks_of};
-use crate::cache::{Block, BlockKey, Blocks, Fifo, Heat, WrittenObject};
+use crate::cache::{Block, BlockKey, Blocks, Fifo, Heat, ReadBuffer, WrittenObject};
 use crate::limits::{
     BLOCK_BYTES, CHECKED_OBJECTS_MAX, HELD_CATCH_UP_BLOCKS_MAX, HELD_TAIL_BLOCKS_MAX,
 };
@@ -194,7 +194,7 @@ impl Gather {
         Some(Held { _permit: permit, bytes, all: &self.held_bytes })
     }
 
-    /// Notes that ranges went into an answer: blocks of which nothing is left to be served make room
+    /// Notes that ranges went into an answer: reads of which nothing is left to be served make room
     /// for others first.
     pub(super) fn note_served(&self, ranges: &[Wanted], gathered: &Gathered) {
         for (object, range) in ranges {
@@ -274,8 +274,15 @@ impl ObjectBytes {
             || self.each_part(range, |block, part| block.is_checked(&part)).into_iter().all(|c| c)
     }
 
+    /// The buffers of the blocks that a range lies in; none when it comes out of an object as it was
+    /// written.
+    pub(super) fn buffers(&self, range: &Range<u64>) -> impl Iterator<Item = &Arc<ReadBuffer>> {
+        let read = if self.is_written(range) { 0..0 } else { BlockKey::covering(range) };
+        read.filter_map(|number| self.blocks.get(&number).map(|block| block.buffer()))
+    }
+
     /// Whether a range comes out of an object as it was written.
-    pub(super) fn is_written(&self, range: &Range<u64>) -> bool {
+    fn is_written(&self, range: &Range<u64>) -> bool {
         self.written.as_ref().is_some_and(|written| range.end <= written.size())
     }
 

@@ -1,6 +1,6 @@
 //! One partition of a fetch on its way: what is read for it, and what came of it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::assemble::{Source, Stop, StoredBatch, batches};
 use super::gather::{Gathered, Wanted};
 use super::plan::Offer;
 use super::{FetchPartition, ReadError};
-use crate::cache::{BlockKey, Heat};
-use crate::limits::{BLOCK_BYTES, PINNED_SHARE_MIN};
+use crate::cache::Heat;
+use crate::limits::{COPY_BATCH_BYTES_MAX, PINNED_SHARE_MIN};
 
 /// One partition of a fetch on its way.
 pub(super) struct Part {
@@ -93,25 +93,6 @@ impl Part {
         }
     }
 
-    /// Whether the first `sent` batches would keep blocks in memory that are much larger than they.
-    pub(super) fn pins_too_much(&self, sent: usize, gathered: &Gathered) -> bool {
-        let mut blocks = BTreeSet::new();
-        let mut bytes = 0;
-        for (at, batch) in self.batches.iter().take(sent) {
-            let Some((source, _)) = self.sources.get(*at) else { continue };
-            let object = &source.extent.object;
-            let range = batch.end_position - batch.bytes.len() as u64..batch.end_position;
-            if gathered.object(object).is_some_and(|gathered| gathered.is_written(&range)) {
-                continue;
-            }
-            bytes += batch.bytes.len() as u64;
-            let size = object.size.min(BLOCK_BYTES);
-            blocks.extend(BlockKey::covering(&range).map(|block| (object.name, block, size)));
-        }
-        let pinned: u64 = blocks.iter().map(|(_, _, size)| size).sum();
-        bytes.saturating_mul(PINNED_SHARE_MIN) < pinned
-    }
-
     /// What was located and not read: one range of each source, in order.
     pub(super) fn unread(&self) -> impl Iterator<Item = Wanted> {
         self.sources.iter().filter_map(|(source, until)| {
@@ -169,6 +150,29 @@ impl Part {
         tracing::warn!(partition = %self.wanted.partition, %object, %error, "read partition");
         self.error = Some(error);
     }
+}
+
+/// Whether an answer of the first `sent` batches of each part would keep buffers in memory that are
+/// much larger than it.
+pub(super) fn pins_too_much(parts: &[Part], sent: &[usize], gathered: &Gathered) -> bool {
+    let mut buffers = BTreeMap::new();
+    let mut bytes = 0;
+    for (part, sent) in parts.iter().zip(sent) {
+        for (at, batch) in part.batches.iter().take(*sent) {
+            let length = batch.bytes.len();
+            let source = part.sources.get(*at);
+            let object = source.and_then(|(source, _)| gathered.object(&source.extent.object));
+            // What is copied anyway pins nothing.
+            if let Some(object) = object.filter(|_| length >= COPY_BATCH_BYTES_MAX) {
+                let range = batch.end_position - length as u64..batch.end_position;
+                for buffer in object.buffers(&range) {
+                    buffers.insert(Arc::as_ptr(buffer), buffer.length());
+                }
+                bytes += length as u64;
+            }
+        }
+    }
+    bytes.saturating_mul(PINNED_SHARE_MIN) < buffers.into_values().sum()
 }
 
 impl Source {

@@ -141,6 +141,24 @@ async fn small_extents_of_many_objects_are_read_within_bounds_and_copied() {
 }
 
 #[tokio::test]
+async fn an_answer_counts_as_much_as_the_read_it_is_a_slice_of() {
+    let world = World::new().await;
+    let large = vec![sized(1, 600_000); 11];
+    let extents = world.object(&[(0, &large), (0, &[sized(1, 600_000)])]).await;
+    for (partition, extent) in extents.iter().enumerate() {
+        let end = if partition == 0 { large.len() as i64 } else { 1 };
+        world.publish(partition as i32, bounds(0, end), vec![Arc::clone(extent)]).await;
+    }
+    let mut request = request(&[(0, 0), (1, 0)]);
+    request.partitions.iter_mut().for_each(|partition| partition.max_bytes = 50 << 20);
+    let all = world.reader.fetch(request).await;
+    assert!(all[0].records.pieces.len() > large.len(), "most of what was read is in the answer");
+    let one = world.fetch(&[(1, 0)]).await;
+    assert_eq!(world.store.reads().len(), 1);
+    assert_eq!(one[0].records.pieces.len(), 1, "600 KB would keep 7 MB in memory");
+}
+
+#[tokio::test]
 async fn log_append_time_is_in_the_answer() {
     let world = World::new().await;
     let time = Some(TimestampMs(77_000));
