@@ -1,4 +1,4 @@
-//! Bytes on a socket that well-behaved client libraries do not send, and the order of answers.
+//! What client libraries seldom do on a socket, and the order of answers. Attacks are in `edge`.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, GroupId, JoinGroupRequest,
@@ -18,7 +17,7 @@ use kafka_protocol::messages::{
     SyncGroupRequest,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
-use ottla_env::{Random, delay};
+use ottla_env::delay;
 use ottla_tests::raw::{RawClient, topic_name, version};
 use ottla_tests::server::Server;
 use ottla_tests::{Scratch, topic};
@@ -187,60 +186,8 @@ fn frame(key: i16, version: i16, flexible: bool, body: &[u8]) -> Bytes {
     whole.freeze()
 }
 
-/// 2³¹ as an unsigned varint: a compact array of that many elements, less one.
-const BOMB: [u8; 5] = [0x80, 0x80, 0x80, 0x80, 0x08];
-
-#[tokio::test]
-async fn a_count_that_the_bytes_cannot_hold_closes_that_connection_only() -> Result<()> {
-    const METADATA: i16 = 3;
-    let (scratch, mut server, bootstrap) = start("count-bomb").await?;
-    let mut other = RawClient::connect(&bootstrap).await?;
-    ensure!(other.brokers().await? == 1);
-    let before = server.process()?.resident_bytes()?;
-    for _ in 0..100 {
-        let mut compact = RawClient::connect(&bootstrap).await?;
-        compact.send_bytes(&frame(METADATA, 12, true, &BOMB)).await?;
-        compact.expect_close().await.context("compact array")?;
-        let mut classic = RawClient::connect(&bootstrap).await?;
-        classic.send_bytes(&frame(METADATA, 8, false, &i32::MAX.to_be_bytes())).await?;
-        classic.expect_close().await.context("array")?;
-    }
-    ensure!(other.brokers().await? == 1, "the other connection is gone");
-    let grown = server.process()?.resident_bytes()?.saturating_sub(before);
-    ensure!(grown < 64 << 20, "memory grew by {grown} bytes");
-    check_alive(&mut server).await?;
-    scratch.done();
-    Ok(())
-}
-
 async fn advertised(bootstrap: &str) -> Result<ApiVersionsResponse> {
     RawClient::connect(bootstrap).await?.call(0, &ApiVersionsRequest::default()).await
-}
-
-/// Every version of every API, followed by a huge count or by noise: answered or closed, never worse.
-#[tokio::test]
-async fn no_request_of_any_version_ends_the_process() -> Result<()> {
-    let (scratch, mut server, bootstrap) = start("noise").await?;
-    let random = Random::seeded(3);
-    let before = server.process()?.resident_bytes()?;
-    for api in advertised(&bootstrap).await?.api_keys {
-        for api_version in api.min_version..=api.max_version {
-            for flexible in [false, true] {
-                let noise: Vec<u8> = (0..random.below(64)).map(|_| random.u64() as u8).collect();
-                let counts = [BOMB, BOMB, BOMB].concat();
-                let huge = [0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff];
-                for body in [&noise[..], &counts, &huge, &[]] {
-                    let mut client = RawClient::connect(&bootstrap).await?;
-                    client.send_bytes(&frame(api.api_key, api_version, flexible, body)).await?;
-                }
-            }
-        }
-        check_alive(&mut server).await.with_context(|| format!("after API {}", api.api_key))?;
-    }
-    let grown = server.process()?.resident_bytes()?.saturating_sub(before);
-    ensure!(grown < 128 << 20, "memory grew by {grown} bytes");
-    scratch.done();
-    Ok(())
 }
 
 #[tokio::test]
@@ -319,64 +266,6 @@ async fn frames_may_come_in_pieces_and_stop_in_the_middle() -> Result<()> {
         half.send_bytes(&request[..end]).await?;
     }
     check_alive(&mut server).await?;
-    scratch.done();
-    Ok(())
-}
-
-#[tokio::test]
-async fn what_is_not_a_frame_closes_the_connection() -> Result<()> {
-    let (scratch, mut server, bootstrap) = start("not-frames").await?;
-    let before = server.process()?.resident_bytes()?;
-    let not_frames: [&[u8]; 6] = [
-        &[0xff; 64],
-        &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0],
-        &[0, 0, 0, 0],
-        &[0, 0, 0, 3, 0, 0, 0],
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        // A TLS client hello.
-        &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03],
-    ];
-    for bytes in not_frames {
-        let mut client = RawClient::connect(&bootstrap).await?;
-        client.send_bytes(bytes).await?;
-        client.expect_close().await.with_context(|| format!("{bytes:02x?}"))?;
-    }
-    let grown = server.process()?.resident_bytes()?.saturating_sub(before);
-    ensure!(grown < 32 << 20, "memory grew by {grown} bytes");
-    check_alive(&mut server).await?;
-    scratch.done();
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_broken_batch_fails_its_partition_only() -> Result<()> {
-    const CORRUPT_MESSAGE: i16 = 2;
-    let (scratch, _server, bootstrap) = start("broken-batch").await?;
-    let good = topic::batch(&["good".to_owned()], 0, None)?;
-    let mut broken = BytesMut::from(&good[..]);
-    if let Some(last) = broken.last_mut() {
-        *last ^= 1;
-    }
-    let mut request = topic::produce_request(TOPIC, 0, good);
-    request.topic_data[0]
-        .partition_data
-        .push(PartitionProduceData::default().with_index(1).with_records(Some(broken.freeze())));
-    let mut client = RawClient::connect(&bootstrap).await?;
-    let answer = client.call(version::PRODUCE, &request).await?;
-    let mut codes: Vec<(i32, i16)> = answer.responses[0]
-        .partition_responses
-        .iter()
-        .map(|partition| (partition.index, partition.error_code))
-        .collect();
-    codes.sort_unstable();
-    ensure!(codes == [(0, 0), (1, CORRUPT_MESSAGE)], "{codes:?}");
-    let values: Vec<String> = topic::read(&bootstrap, TOPIC, 0)
-        .await?
-        .records
-        .into_iter()
-        .map(|(_, _, value)| value)
-        .collect();
-    ensure!(values == ["good"], "{values:?}");
     scratch.done();
     Ok(())
 }
