@@ -32,20 +32,25 @@ impl World {
     }
 
     pub async fn with(change: impl FnOnce(&mut BrokerOptions)) -> Self {
+        Self::with_both(|options, _| change(options)).await
+    }
+
+    pub async fn with_both(change: impl FnOnce(&mut BrokerOptions, &mut WriteOptions)) -> Self {
         let mut options = BrokerOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             group_initial_rebalance_delay: std::time::Duration::ZERO,
             ..BrokerOptions::default()
         };
-        change(&mut options);
         let control = FakeControl::default();
         let metrics = Metrics::new();
         let store = ottla_object_io::memory();
+        let mut write = WriteOptions::for_store(&*store);
+        change(&mut options, &mut write);
         let parts = Parts {
             control: Arc::new(control.clone()),
             cache: Cache::with_default_size(&metrics),
             cluster: ClusterId(1),
-            write: WriteOptions::for_store(&*store),
+            write,
             store,
             clock: Clock::manual(NOW),
             random: Random::seeded(1),

@@ -47,7 +47,7 @@ pub struct TopicConfig {
     pub name: &'static str,
     /// What its value must look like.
     pub kind: ConfigType,
-    /// The value when none is set; Kafka's default.
+    /// The value when none is set, here or at the broker; Kafka's default.
     pub default: &'static str,
     /// What it does.
     pub effect: Effect,
@@ -83,7 +83,10 @@ const fn int_from(min: i64) -> ConfigType {
 
 const LONG_MAX: &str = "9223372036854775807";
 
-/// The longest `ottla.linger.ms`. More would eat the time that a produce request has.
+/// The one config whose default is a setting of the broker.
+pub const LINGER: &str = "ottla.linger.ms";
+
+/// The longest [`LINGER`]. More would eat the time that a produce request has.
 const LINGER_MS_MAX: i64 = 10_000;
 
 /// Every topic config, by name.
@@ -170,10 +173,11 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
         "Satisfied by every acknowledgement: objects are replicated by the store.",
     ),
     honoured(
-        "ottla.linger.ms",
+        LINGER,
         ConfigType::Integer { min: 0, max: LINGER_MS_MAX },
         "250",
-        "The longest a batch waits in the broker for company in its object. Less costs more PUTs.",
+        "The longest a batch waits in the broker for company in its object; not set, it is the \
+         broker's `produce.linger`. Less costs more PUTs.",
     ),
     kept("preallocate", ConfigType::Boolean, "false", "Of Kafka's segment files."),
     kept("remote.log.copy.disable", ConfigType::Boolean, "false", "Of Kafka's tiered storage."),
@@ -327,7 +331,7 @@ impl WriteSettings {
             let default = || find(name).and_then(|config| config.default.parse().ok());
             text(name).parse::<i64>().ok().or_else(default).unwrap_or(0)
         };
-        let linger = configs.get("ottla.linger.ms").and_then(|ms| ms.trim().parse().ok());
+        let linger = configs.get(LINGER).and_then(|ms| ms.trim().parse().ok());
         Self {
             batch_bytes_max: usize::try_from(number("max.message.bytes")).unwrap_or(0),
             timestamp_type: match text("message.timestamp.type") {

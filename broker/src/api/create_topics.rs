@@ -13,6 +13,7 @@
 //! Sources: Kafka's `CreateTopicsRequest.json`, `ReplicationControlManager.createTopics`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kafka_protocol::ResponseError as Kafka;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
@@ -28,11 +29,13 @@ use uuid::Uuid;
 
 use crate::context::{ConnectionInfo, Context};
 use crate::errors::{self, ApiError};
-use crate::topic_configs::{self, TOPIC_CONFIGS};
+use crate::topic_configs::{self, LINGER, TOPIC_CONFIGS};
 use crate::{limits, topics};
 
 /// Kafka's number for "set on this topic".
 const SOURCE_TOPIC: i8 = 1;
+/// Kafka's number for "set in the broker's settings".
+const SOURCE_BROKER: i8 = 4;
 /// Kafka's number for "default".
 const SOURCE_DEFAULT: i8 = 5;
 
@@ -67,7 +70,7 @@ pub async fn handle(
         };
         results.push(
             match created {
-                Ok(created) => created.result(),
+                Ok(created) => created.result(context.writer().linger()),
                 Err(error) => CreatableTopicResult::default()
                     .with_error_code(error.code())
                     .with_error_message(Some(StrBytes::from(text_of(&error))))
@@ -173,14 +176,21 @@ fn assigned_size(topic: &CreatableTopic) -> Result<(i32, i16), ApiError> {
 }
 
 impl Created {
-    fn result(self) -> CreatableTopicResult {
+    /// `linger` is the broker's.
+    fn result(self, linger: Duration) -> CreatableTopicResult {
+        let linger = linger.as_millis().to_string();
         let configs = TOPIC_CONFIGS.iter().map(|config| {
-            let set = self.configs.get(config.name);
-            let value = set.map_or(config.default, String::as_str);
+            let (value, source) = match self.configs.get(config.name) {
+                Some(set) => (set.as_str(), SOURCE_TOPIC),
+                None if config.name == LINGER && linger != config.default => {
+                    (linger.as_str(), SOURCE_BROKER)
+                }
+                None => (config.default, SOURCE_DEFAULT),
+            };
             CreatableTopicConfigs::default()
                 .with_name(StrBytes::from_static_str(config.name))
                 .with_value(Some(StrBytes::from(value.to_owned())))
-                .with_config_source(if set.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT })
+                .with_config_source(source)
         });
         CreatableTopicResult::default()
             .with_topic_id(Uuid::from_u128(self.id.0))

@@ -45,6 +45,25 @@ async fn a_topic_made_again_is_another_one_and_its_old_data_is_gone() {
 }
 
 #[tokio::test]
+async fn the_shown_linger_is_the_topics_or_the_brokers() {
+    let world =
+        World::with_both(|_, write| write.linger = std::time::Duration::from_millis(40)).await;
+    let mut client = world.client().await;
+    let set = CreatableTopicConfig::default()
+        .with_name(StrBytes::from_static_str("ottla.linger.ms"))
+        .with_value(Some(StrBytes::from_static_str("7")));
+    for (configs, shown) in [(vec![], ("40", 4)), (vec![set], ("7", 1))] {
+        let name = format!("t{}", configs.len());
+        let created = create_one(&mut client, topic(&name).with_configs(configs)).await;
+        let configs = created.configs.unwrap();
+        let linger = configs.iter().find(|config| &*config.name == "ottla.linger.ms").unwrap();
+        assert_eq!((linger.value.as_deref().unwrap(), linger.config_source), shown);
+        let other = configs.iter().find(|config| &*config.name == "retention.ms").unwrap();
+        assert_eq!(other.config_source, 5);
+    }
+}
+
+#[tokio::test]
 async fn bad_topics_are_refused_with_their_own_code() {
     let world = World::start().await;
     let mut client = world.client().await;

@@ -1,6 +1,7 @@
 //! The writer: the handle that connections hold.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_telemetry::metrics::{Counter, Gauge, Histogram};
 use tokio::sync::{Notify, oneshot, watch};
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     /// Stores a permit: the task looks at the intake at least once after the last notice.
     pub(super) notice: Notify,
     pub(super) budget: Budget,
+    linger: Duration,
     life: watch::Receiver<Life>,
     bytes: Counter,
     records: Counter,
@@ -97,6 +99,7 @@ impl Writer {
             failed,
             notice: Notify::new(),
             budget,
+            linger: options.linger,
             life,
             bytes: produce.bytes.clone(),
             records: produce.records.clone(),
@@ -112,6 +115,11 @@ impl Writer {
     /// The byte budget that Produce frames wait for before they are read.
     pub fn budget(&self) -> &Budget {
         &self.0.budget
+    }
+
+    /// How long a batch waits for company when its topic does not say.
+    pub fn linger(&self) -> Duration {
+        self.0.linger
     }
 
     /// Takes a request's batches in; never waits. The order of calls is the order of batches, for
