@@ -1,7 +1,7 @@
 //! Decompression of a batch's records, for the few rules that need to see a record.
 //!
 //! A stream: what is not asked for is not decompressed, and no more than the codec's own window is
-//! held. Only snappy's raw blocks come whole; they are at most [`SNAPPY_RATIO_MAX`] times as long
+//! held. Only snappy's raw blocks come whole; they are at most `SNAPPY_RATIO_MAX` times as long
 //! as their input.
 //!
 //! The input comes from anybody, so the output is capped by [`limits::decompressed_bytes_max`]
