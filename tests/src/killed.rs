@@ -77,6 +77,16 @@ impl Killed {
         self.server.data().join("controller")
     }
 
+    /// Puts a copy of the control plane's files back, and the bucket to the time before later
+    /// starts left their heights in it: for another way from the same place.
+    pub fn put_back(&self, kept: &Path) -> Result<()> {
+        copy(kept, &self.controller())?;
+        let mut files = Vec::new();
+        files_below(&self.server.data().join("objects"), &mut files)?;
+        let is_height = |file: &&PathBuf| file.iter().any(|part| part == "height");
+        files.iter().filter(is_height).try_for_each(|file| Ok(fs::remove_file(file)?))
+    }
+
     /// Starts, compares everything that clients can see, kills.
     pub async fn check(&mut self) -> Result<StateSeen> {
         let before = self.server.output().len();

@@ -191,7 +191,7 @@ async fn f27_a_state_without_any_whole_snapshot_is_refused_and_leftovers_are_rem
     killed.check().await.context("a half-written snapshot")?;
     ensure!(!controller.join("snapshots/snapshot-00000000000000099999.tmp").exists());
 
-    copy(&kept, &controller)?;
+    killed.put_back(&kept)?;
     fs::remove_dir_all(controller.join("checkpoint"))?;
     for (at, snapshot) in snapshots(&controller)?.iter().enumerate() {
         let length = fs::metadata(snapshot)?.len();
@@ -203,7 +203,7 @@ async fn f27_a_state_without_any_whole_snapshot_is_refused_and_leftovers_are_rem
     let newest = snapshots(&controller)?.pop().context("no snapshot")?;
     let name = newest.file_name().unwrap_or_default().to_string_lossy().into_owned();
     killed.refused(&["the log begins after entry", &name, "copy of this disk"]).await?;
-    copy(&kept, &controller)?;
+    killed.put_back(&kept)?;
     killed.check().await.context("after all was put right")?;
     scratch.done();
     Ok(())
@@ -218,7 +218,7 @@ async fn f29_a_checkpoint_corrupted_in_a_hundred_ways_changes_nothing() -> Resul
     let right = killed.check().await?;
     let random = Random::seeded(29);
     for round in 0..100 {
-        copy(&kept, &killed.controller())?;
+        killed.put_back(&kept)?;
         let mut files = Vec::new();
         files_below(&killed.controller().join("checkpoint"), &mut files)?;
         files.sort();
@@ -237,7 +237,7 @@ async fn f29_a_checkpoint_corrupted_in_a_hundred_ways_changes_nothing() -> Resul
         let seen = killed.state().await.with_context(|| format!("round {round}: {file:?}"))?;
         ensure!(seen == right, "round {round}, {file:?}: {seen:?} instead of {right:?}");
     }
-    copy(&kept, &killed.controller())?;
+    killed.put_back(&kept)?;
     killed.check().await?;
     scratch.done();
     Ok(())

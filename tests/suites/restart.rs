@@ -1,9 +1,11 @@
 //! Starts after an end that was not clean, and after damage on the disk: every way to the state gives
-//! the same state, a torn tail costs nothing that was acknowledged, and damage is refused with words.
+//! the same state, a torn tail costs nothing that was acknowledged, damage is refused with words, and
+//! so is an older copy (F55).
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -29,12 +31,12 @@ async fn every_way_to_the_state_gives_the_same_state() -> Result<()> {
     let checkpoint = killed.controller().join("checkpoint");
     let with_checkpoint = killed.check().await.context("checkpoint and log")?;
 
-    copy(&kept, &killed.controller())?;
+    killed.put_back(&kept)?;
     fs::remove_dir_all(&checkpoint)?;
     let log_only = killed.check().await.context("log only")?;
     ensure!(log_only == with_checkpoint, "{log_only:?} instead of {with_checkpoint:?}");
 
-    copy(&kept, &killed.controller())?;
+    killed.put_back(&kept)?;
     let mut files = Vec::new();
     files_below(&checkpoint, &mut files)?;
     ensure!(!files.is_empty(), "no checkpoint was written");
@@ -47,7 +49,7 @@ async fn every_way_to_the_state_gives_the_same_state() -> Result<()> {
     let damaged = killed.check().await.context("damaged checkpoint")?;
     ensure!(damaged == with_checkpoint, "{damaged:?} instead of {with_checkpoint:?}");
 
-    copy(&kept, &killed.controller())?;
+    killed.put_back(&kept)?;
     for file in &files {
         fs::write(file, b"")?;
     }
@@ -88,7 +90,7 @@ async fn log_alone_checkpoint_and_snapshot_make_the_same_state() -> Result<()> {
         ("snapshot and log", &["checkpoint"]),
         ("log only", &["snapshots", "checkpoint"]),
     ] {
-        copy(&kept, &killed.controller())?;
+        killed.put_back(&kept)?;
         for folder in missing {
             fs::remove_dir_all(killed.controller().join(folder))?;
         }
@@ -124,7 +126,7 @@ async fn a_purged_log_goes_on_from_the_newest_snapshot_or_the_one_before() -> Re
     ensure!(sizes("raft")? < 5 * 64 * 1024, "the log takes {} bytes", sizes("raft")?);
     let with_checkpoint = killed.check().await.context("checkpoint and log")?;
     for damage in ["none", "newest cut", "newest flipped", "newest gone"] {
-        copy(&kept, &killed.controller())?;
+        killed.put_back(&kept)?;
         fs::remove_dir_all(killed.controller().join("checkpoint"))?;
         let newest = snapshots(&killed.controller())?.pop().context("no snapshot")?;
         let length = fs::metadata(&newest)?.len();
@@ -237,6 +239,138 @@ async fn a_second_process_on_one_data_folder_is_refused() -> Result<()> {
     ensure!(!status.success(), "it started");
     let owner = first.process()?.id()?.to_string();
     ensure!(output.contains(&owner), "the owner's pid {owner} is not named:\n{output}");
+    scratch.done();
+    Ok(())
+}
+
+/// Everything that the sweep can do is done at once, and nothing is too young for it.
+fn eager_sweep(server: Ottla) -> Ottla {
+    server
+        .env("OTTLA__SWEEP__INTERVAL", "100ms")
+        .env("OTTLA__SWEEP__ORPHAN_AGE", "0ms")
+        .env("OTTLA__SWEEP__SHARE_PERCENT", "100")
+}
+
+/// A new producer writes a record; its id.
+async fn produce_with_a_new_id(bootstrap: &str) -> Result<i64> {
+    let mut client = RawClient::connect(bootstrap).await?;
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    let identity = client.call(version::INIT_PRODUCER_ID, &request).await?;
+    ensure!(identity.error_code == 0, "{identity:?}");
+    let (producer_id, epoch) = (identity.producer_id.0, identity.producer_epoch);
+    let from = Sequenced { producer_id, epoch, sequence: 0 };
+    let batch = topic::batch(&[format!("of {producer_id}")], 0, Some(from))?;
+    let answer = client.call(version::PRODUCE, &topic::produce_request(TOPIC, 0, batch)).await?;
+    let partition = &answer.responses[0].partition_responses[0];
+    ensure!(partition.error_code == 0, "{partition:?}");
+    Ok(producer_id)
+}
+
+fn record_objects(server: &Ottla) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    files_below(&server.data().join("objects"), &mut files)?;
+    files.retain(|file| file.iter().any(|part| part == "wal"));
+    Ok(files)
+}
+
+/// Waits until a height is in the bucket that was left after now and is the only one.
+async fn height_follows(server: &Ottla) -> Result<()> {
+    let applied = || async { server.metric("ottla_raft_applied_index").await };
+    let mut applied_now = None;
+    while applied_now != Some(applied().await?) {
+        applied_now = Some(applied().await?);
+        delay(Duration::from_millis(600)).await;
+    }
+    let wanted = format!("{:020}", applied_now.flatten().context("no applied index")? as u64);
+    loop {
+        let mut files = Vec::new();
+        files_below(&server.data().join("objects"), &mut files)?;
+        if files.iter().any(|file| file.ends_with(&wanted)) {
+            return Ok(());
+        }
+        delay(Duration::from_millis(50)).await;
+    }
+}
+
+/// The files at `kept` are put back into a stopped server's place: it does not start, and says how
+/// it would; then it does, deletes nothing, and gives no producer id again.
+async fn an_older_copy(mut server: Ottla, kept: &Path, lost_ids: &[i64]) -> Result<()> {
+    let objects = record_objects(&server)?;
+    copy(kept, &server.data().join("controller"))?;
+    let mut killed = Killed { server, log: BTreeMap::new() };
+    for _ in 0..2 {
+        killed.refused(&["older copy", "accept_loss_up_to = "]).await?;
+    }
+    let (status, _, complaints) = killed.server.run("fsck").await?;
+    ensure!(!status.success() && complaints.contains("older copy"), "{complaints}");
+    server = killed.server;
+
+    let height = complaints.rsplit("accept_loss_up_to = ").next().unwrap_or_default().trim();
+    ensure!(height.parse::<u64>().is_ok(), "no number in: {complaints}");
+    server = server.env("OTTLA__CONTROLLER__ACCEPT_LOSS_UP_TO", height);
+    server.start().await?;
+    let id = produce_with_a_new_id(&server.bootstrap()).await?;
+    ensure!(lost_ids.iter().all(|lost| id > lost + 1_000_000), "{id} after {lost_ids:?}");
+    while server.metric("ottla_sweep_foreign_objects").await? < Some(lost_ids.len() as f64) {
+        delay(Duration::from_millis(50)).await;
+    }
+    // The setting may stay: it concerns that one copy.
+    for _ in 0..2 {
+        server.stop().await?;
+        server.start().await?;
+        height_follows(&server).await?;
+    }
+    let gone: Vec<_> = objects.iter().filter(|object| !object.exists()).collect();
+    ensure!(gone.is_empty(), "{} of {} objects were deleted", gone.len(), objects.len());
+    let end = topic::read(&server.bootstrap(), TOPIC, 0).await?.end;
+    ensure!(end == 2, "{end} records instead of the first and the last");
+    server.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn f55_an_older_copy_is_refused_until_its_loss_is_accepted() -> Result<()> {
+    let scratch = Scratch::new("restart-older")?;
+    let mut server = eager_sweep(Ottla::new(&scratch, "ottla")?);
+    server.start().await?;
+    topic::create(&server.bootstrap(), TOPIC, PARTITIONS).await?;
+    produce_with_a_new_id(&server.bootstrap()).await?;
+    server.stop().await?;
+    let kept = scratch.path().join("kept");
+    copy(&server.data().join("controller"), &kept)?;
+
+    server.start().await?;
+    let lost = produce_with_a_new_id(&server.bootstrap()).await?;
+    server.kill().await?;
+    an_older_copy(server, &kept, &[lost]).await?;
+    scratch.done();
+    Ok(())
+}
+
+/// A copy as a snapshot of the volume makes it: the run that it knows went on afterwards.
+#[tokio::test]
+async fn f55_a_copy_of_a_running_node_is_refused_until_its_loss_is_accepted() -> Result<()> {
+    let scratch = Scratch::new("restart-volume")?;
+    let mut server = eager_sweep(Ottla::new(&scratch, "ottla")?);
+    server.start().await?;
+    topic::create(&server.bootstrap(), TOPIC, PARTITIONS).await?;
+    produce_with_a_new_id(&server.bootstrap()).await?;
+    height_follows(&server).await?;
+    server.process()?.signal("STOP").await?;
+    let kept = scratch.path().join("kept");
+    copy(&server.data().join("controller"), &kept)?;
+    server.process()?.signal("CONT").await?;
+
+    let mut lost = Vec::new();
+    for _ in 0..5 {
+        lost.push(produce_with_a_new_id(&server.bootstrap()).await?);
+    }
+    height_follows(&server).await?;
+    server.kill().await?;
+    an_older_copy(server, &kept, &lost).await?;
     scratch.done();
     Ok(())
 }

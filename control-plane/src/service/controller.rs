@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use ottla_control_api::{ControlPlane, SweepControl};
+use ottla_control_api::{CallError, ControlPlane, SweepControl};
 use ottla_env::{Clock, Random, VitalTasks};
 use ottla_model::{AppliedIndex, ClusterId};
 use ottla_telemetry::Metrics;
@@ -67,6 +67,15 @@ impl ControllerOptions {
     }
 }
 
+/// A controller whose files are open and read, before it writes anything.
+#[derive(Debug)]
+pub struct OpenedController {
+    options: ControllerOptions,
+    metrics: Arc<Metrics>,
+    vital: VitalTasks,
+    restored: Restored,
+}
+
 /// A running controller.
 #[derive(Debug)]
 pub struct Controller {
@@ -94,63 +103,7 @@ impl Controller {
         random: Random,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        let vital = VitalTasks::default();
-        let restoring = {
-            let (options, metrics, vital) = (options.clone(), metrics.clone(), vital.clone());
-            tokio::task::spawn_blocking(move || restore(&options, &random, metrics, &vital))
-        };
-        let restored = restoring.await.map_err(|error| StartError::Raft(error.to_string()))??;
-        let Restored {
-            directory,
-            identity,
-            state,
-            record,
-            log,
-            writer,
-            snapshots,
-            newest,
-            checkpoint,
-        } = restored;
-
-        let machine = Machine::new(state, record);
-        let store = LogStore::new(log.clone(), identity);
-        let segments_filled = log.segments_filled();
-        let state_machine =
-            StateMachine::new(machine.clone(), log.clone(), snapshots, newest, metrics.clone());
-        let raft = match lead(&options, identity, store, state_machine, &machine).await {
-            Ok(raft) => raft,
-            Err(error) => {
-                writer.stop().await;
-                return Err(error);
-            }
-        };
-
-        let checkpoint = WriteBehind::start(checkpoint, Arc::new(Source(machine.clone())), &vital);
-        let foundation = Foundation {
-            cluster: identity.cluster,
-            raft: raft.clone(),
-            machine: machine.clone(),
-            segments_filled,
-        };
-        let serving = Serving::start(foundation, &options, clock, metrics, &vital);
-        let (applied, digest) = machine.with(|state| (state.applied(), state.digest()));
-        tracing::info!(
-            cluster = %identity.cluster,
-            applied = applied.0,
-            digest = format_args!("{digest:032x}"),
-            "the control plane is ready"
-        );
-        Ok(Self {
-            cluster: identity.cluster,
-            raft,
-            log,
-            machine,
-            serving,
-            vital,
-            checkpoint,
-            writer,
-            _directory: directory,
-        })
+        OpenedController::open(options, &random, metrics).await?.start(clock).await
     }
 
     /// What brokers in this process talk to.
@@ -194,6 +147,15 @@ impl Controller {
         Ok(())
     }
 
+    /// Goes on from this state although it is an older copy: what the cluster did after the copy is
+    /// given up for good. For before the first broker registers; may be repeated.
+    ///
+    /// # Errors
+    /// When the outcome is unknown.
+    pub async fn accept_loss(&self) -> Result<(), CallError> {
+        self.serving.api.accept_loss().await
+    }
+
     /// Waits until the controller has failed by itself (a disk that is full or broken, a defect),
     /// and says why. The process should exit then. Pends for ever otherwise.
     pub async fn failed(&self) -> String {
@@ -226,6 +188,89 @@ impl Controller {
         self.machine.close_watches();
         self.checkpoint.stop().await;
         self.writer.stop().await;
+    }
+}
+
+impl OpenedController {
+    /// Locks the data directory and reads what is in it.
+    ///
+    /// # Errors
+    /// One line for the person who starts it. Nothing is left running.
+    pub async fn open(
+        options: ControllerOptions,
+        random: &Random,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let vital = VitalTasks::default();
+        let restoring = {
+            let (options, random) = (options.clone(), random.clone());
+            let (metrics, vital) = (metrics.clone(), vital.clone());
+            tokio::task::spawn_blocking(move || restore(&options, &random, metrics, &vital))
+        };
+        let restored = restoring.await.map_err(|error| StartError::Raft(error.to_string()))??;
+        Ok(Self { options, metrics, vital, restored })
+    }
+
+    /// The cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.restored.identity.cluster
+    }
+
+    /// The last entry that the files hold, applied or not.
+    pub fn last_entry(&self) -> AppliedIndex {
+        AppliedIndex(self.restored.last_entry)
+    }
+
+    /// Closes the files again. What was in them is as it was.
+    pub async fn close(self) {
+        self.restored.writer.stop().await;
+    }
+
+    /// Waits until the controller leads and has applied its log.
+    ///
+    /// # Errors
+    /// One line for the person who starts it. Nothing is left running.
+    pub async fn start(self, clock: Clock) -> Result<Controller, StartError> {
+        let Self { options, metrics, vital, restored } = self;
+        let Restored { directory, identity, state, record, log, writer, .. } = restored;
+        let Restored { snapshots, newest, checkpoint, .. } = restored;
+
+        let machine = Machine::new(state, record);
+        let store = LogStore::new(log.clone(), identity);
+        let segments_filled = log.segments_filled();
+        let state_machine =
+            StateMachine::new(machine.clone(), log.clone(), snapshots, newest, metrics.clone());
+        let raft = match lead(&options, identity, store, state_machine, &machine).await {
+            Ok(raft) => raft,
+            Err(error) => {
+                writer.stop().await;
+                return Err(error);
+            }
+        };
+
+        let checkpoint = WriteBehind::start(checkpoint, Arc::new(Source(machine.clone())), &vital);
+        let cluster = identity.cluster;
+        let foundation =
+            Foundation { cluster, raft: raft.clone(), machine: machine.clone(), segments_filled };
+        let serving = Serving::start(foundation, &options, clock, metrics, &vital);
+        let (applied, digest) = machine.with(|state| (state.applied(), state.digest()));
+        tracing::info!(
+            %cluster,
+            applied = applied.0,
+            digest = format_args!("{digest:032x}"),
+            "the control plane is ready"
+        );
+        Ok(Controller {
+            cluster,
+            raft,
+            log,
+            machine,
+            serving,
+            vital,
+            checkpoint,
+            writer,
+            _directory: directory,
+        })
     }
 }
 

@@ -53,6 +53,13 @@ impl LocalControlPlane {
         self.proposer.propose(body)
     }
 
+    pub(super) async fn accept_loss(&self) -> Result<(), CallError> {
+        match self.propose(CommandBody::AcceptLoss).await?.1 {
+            Answer::Done => Ok(()),
+            other => Err(nonsense(&other)),
+        }
+    }
+
     fn renew(&self, author: BrokerAuthor) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.renew(author, Instant::now());

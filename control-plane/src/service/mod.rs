@@ -31,5 +31,5 @@ mod power_loss_tests;
 #[cfg(test)]
 mod tests;
 
-pub use controller::{Controller, ControllerOptions};
+pub use controller::{Controller, ControllerOptions, OpenedController};
 pub use error::StartError;

@@ -20,11 +20,14 @@ use crate::snapshot::{SnapshotInfo, Snapshots};
 use crate::state::State;
 
 /// Everything a controller starts from.
+#[derive(Debug)]
 pub struct Restored {
     pub directory: DataDirectory,
     pub identity: LogIdentity,
     pub state: State,
     pub record: AppliedRecord,
+    /// The last entry of log and state.
+    pub last_entry: u64,
     pub log: RaftLog,
     pub writer: LogWriter,
     pub snapshots: Snapshots,
@@ -47,8 +50,20 @@ pub fn restore(
     let (checkpoint, loaded) = Checkpoint::open(&directory.checkpoint(), identity.cluster)?;
     let recovered = recover(files.clone(), &snapshots, identity, options.log, loaded)?;
     let Recovered { state, record, log, newest } = recovered;
+    let last_entry = log.ends().1.max(record.last).map_or(0, |id| id.index);
     let (log, writer) = RaftLog::resume(files, log, metrics, vital);
-    Ok(Restored { directory, identity, state, record, log, writer, snapshots, newest, checkpoint })
+    Ok(Restored {
+        directory,
+        identity,
+        state,
+        record,
+        last_entry,
+        log,
+        writer,
+        snapshots,
+        newest,
+        checkpoint,
+    })
 }
 
 /// What snapshots, checkpoint and log make together.

@@ -32,6 +32,7 @@ impl State {
             due: due.collect(),
             condemned: condemned.len() as u64,
             objects: self.objects.len() as u64,
+            applied: self.applied,
             mark: self.sweep_mark(),
         }
     }

@@ -77,6 +77,10 @@ section! {
         /// Entries of the Raft log after which a snapshot is written although no file is filled:
         /// bounds how much a restart replays when the checkpoint was lost.
         snapshot_entries: u32 = "200000", range "100" to "10000000";
+        /// Start although `node.data_dir` is an older copy of what it once was, and give up what is
+        /// missing from it, up to this entry of the log. A start that finds such a copy is refused
+        /// and names the number; it concerns no other copy.
+        accept_loss_up_to: Option<u64> = "";
     }
 }
 
@@ -147,8 +151,8 @@ section! {
 section! {
     /// The sweep: deleting objects that nobody needs any more.
     pub struct Sweep in "sweep" {
-        /// How often objects without a reference are looked for. Costs no request to the store
-        /// unless there are some.
+        /// How often objects without a reference are looked for, and how far the cluster is is noted
+        /// in the store. Costs no request while nothing happens.
         interval: Duration = "1m", range "100ms" to "1d";
         /// How long an object stays after its last record was deleted. Shorter than the default
         /// only for tests: a slow reader would find its object gone.

@@ -129,6 +129,7 @@ macro_rules! integer {
 integer!(i16);
 integer!(i32);
 integer!(u32);
+integer!(u64);
 
 impl Value for ByteSize {
     const KIND: &'static str = "size";

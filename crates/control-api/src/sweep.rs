@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ottla_model::{ObjectId, ObjectName};
+use ottla_model::{AppliedIndex, ObjectId, ObjectName};
 
 use crate::CallError;
 
@@ -37,6 +37,8 @@ pub struct Condemned {
     pub condemned: u64,
     /// How many objects the control plane knows, condemned or not.
     pub objects: u64,
+    /// How far the state is that says so.
+    pub applied: AppliedIndex,
     /// See [`SweepMark`].
     pub mark: SweepMark,
 }

@@ -3,13 +3,14 @@
 //! ```text
 //! ottla-cluster                                       the marker: which cluster owns the bucket
 //! <cluster>/wal/<2 hex>/<broker>-<broker epoch>-<nonce>-<seq>.<attempt>
+//! <cluster>/height/<applied index, 20 digits>         how far the cluster's state was
 //! ```
 //!
 //! No key is a folder of another, so that the same layout works on stores that keep keys as files.
 //! The two hex digits spread consecutive objects over prefixes, which is what S3 scales by. They
 //! follow from the object's name, so a reader needs nothing but the name.
 
-use ottla_model::{ClusterId, ObjectName};
+use ottla_model::{AppliedIndex, ClusterId, ObjectName};
 
 use crate::limits::SPREAD_FOLDERS;
 
@@ -32,10 +33,28 @@ pub fn wal_folders(cluster: ClusterId) -> Vec<String> {
     (0..SPREAD_FOLDERS).map(|spread| wal_folder(cluster, spread)).collect()
 }
 
+/// The key of a height.
+pub fn height(cluster: ClusterId, height: AppliedIndex) -> String {
+    format!("{}/{:020}", height_folder(cluster), height.0)
+}
+
+/// The height under a key; `None` for a key that [`height`] never makes.
+pub fn height_at(cluster: ClusterId, key: &str) -> Option<AppliedIndex> {
+    let (_, last) = key.rsplit_once('/')?;
+    let found = AppliedIndex(last.parse().ok()?);
+    (height(cluster, found) == key).then_some(found)
+}
+
+/// The folder of heights.
+pub fn height_folder(cluster: ClusterId) -> String {
+    format!("{cluster}/height")
+}
+
 /// What a key holds, as metrics show it.
 pub fn area(key: &str) -> &'static str {
     match key.split('/').nth(1) {
         Some("wal") => "wal",
+        Some("height") => "height",
         _ if key == MARKER => "marker",
         _ => "other",
     }
@@ -87,6 +106,16 @@ mod tests {
     }
 
     #[test]
+    fn a_height_is_read_back_and_a_foreign_one_is_not() {
+        let key = height(ClusterId(1), AppliedIndex(42));
+        assert_eq!(key, "AAAAAAAAAAAAAAAAAAAAAQ/height/00000000000000000042");
+        assert_eq!(height_at(ClusterId(1), &key), Some(AppliedIndex(42)));
+        assert_eq!(height_at(ClusterId(2), &key), None);
+        assert_eq!(height_at(ClusterId(1), &key.replace("/000", "/+00")), None);
+        assert_eq!(height_at(ClusterId(1), &wal(ClusterId(1), &name(4, 2))), None);
+    }
+
+    #[test]
     fn consecutive_objects_are_spread_over_all_folders() {
         let folders: BTreeSet<String> = (0..256)
             .map(|seq| wal(ClusterId(1), &name(seq, 0)).rsplit_once('/').unwrap().0.to_owned())
@@ -98,6 +127,8 @@ mod tests {
     fn keys_know_their_area() {
         assert_eq!(area(&wal(ClusterId(1), &name(0, 0))), "wal");
         assert_eq!(area(MARKER), "marker");
+        assert_eq!(area(&height(ClusterId(1), AppliedIndex(5))), "height");
+        assert_eq!(area(&height_folder(ClusterId(1))), "height");
         assert_eq!(area("x"), "other");
     }
 }

@@ -10,8 +10,9 @@
 //! A write is never retried here. After an error nobody can say whether the bytes are there, or
 //! will be in a minute; so the next attempt goes under a key of its own ([`keys`]), no key is ever
 //! written twice, and whatever an abandoned attempt leaves behind is an orphan for the sweep. That
-//! makes every ambiguous answer harmless. The one exception is the bucket's marker, whose key is
-//! fixed and which is written create-once and read back ([`claim_bucket`]).
+//! makes every ambiguous answer harmless. The exceptions are the bucket's marker, whose key is fixed
+//! and which is written create-once and read back ([`claim_bucket`]), and heights, of which it only
+//! matters that they exist ([`leave_height`]).
 //!
 //! # Durable means durable
 //!
@@ -29,6 +30,7 @@ pub mod conformance;
 mod error;
 mod extra_budget;
 pub mod faults;
+mod height;
 pub mod keys;
 pub mod limits;
 mod marker;
@@ -39,6 +41,7 @@ mod store;
 mod url;
 
 pub use error::{StoreError, StoreErrorKind};
+pub use height::{heights, leave_height};
 pub use marker::{ClaimError, claim_bucket};
 pub use open::{
     OpenError, S3Credentials, S3Options, StoreOptions, memory, open, open_bare, reliable,

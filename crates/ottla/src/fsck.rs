@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use ottla::NodeOptions;
+use ottla::{Age, NodeOptions};
 use ottla_config::Config;
 use ottla_control_api::ObjectStanding;
-use ottla_control_plane::service::{Controller, ControllerOptions};
+use ottla_control_plane::service::{ControllerOptions, OpenedController};
 use ottla_control_plane::state::State;
 use ottla_env::{Clock, Random};
 use ottla_model::ObjectName;
@@ -50,11 +50,14 @@ async fn look(options: &NodeOptions) -> Result<Findings> {
     let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
     let (metrics, random) = (Metrics::new(), Random::system());
     let controller = ControllerOptions::new(&options.data_dir, node_id);
-    let controller =
-        Controller::start(controller, Clock::system(), random.clone(), Arc::clone(&metrics))
-            .await?;
-    let state = controller.state();
+    let opened = OpenedController::open(controller, &random, Arc::clone(&metrics)).await?;
     let store = ottla_object_io::open(&options.store_url, &options.store, random, metrics)?;
+    if let Err(older) = Age::of(&opened, &*store, options.accept_loss_up_to()).await {
+        opened.close().await;
+        return Err(older);
+    }
+    let controller = opened.start(Clock::system()).await?;
+    let state = controller.state();
     let mut listed = Vec::new();
     for folder in keys::wal_folders(controller.cluster_id()) {
         listed.extend(store.list(&folder).await.with_context(|| options.store_url.clone())?);

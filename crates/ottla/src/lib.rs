@@ -8,4 +8,4 @@
 mod admin;
 mod server;
 
-pub use server::{DRAIN_MAX, Ended, Node, NodeOptions, Seams, WriteSettings};
+pub use server::{Age, DRAIN_MAX, Ended, Node, NodeOptions, Seams, WriteSettings};

@@ -13,4 +13,7 @@ pub enum SweepError {
     /// The store did not list its objects.
     #[error("cannot list objects: {0}")]
     List(#[from] StoreError),
+    /// The store did not take a height.
+    #[error("cannot note how far the cluster is: {0}")]
+    Height(#[source] StoreError),
 }

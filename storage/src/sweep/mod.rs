@@ -25,6 +25,12 @@
 //! and listings go on until one, begun so long after the last decision that everything late has
 //! come and grown old, finds nothing. Then they stop: an idle cluster makes no requests.
 //!
+//! # Height
+//!
+//! Each step also leaves the applied index in the bucket when it has moved
+//! ([`leave_height`](ottla_object_io::leave_height)): what protects the bucket from a state that is
+//! older than what it holds. A step that cannot leave it deletes no orphans.
+//!
 //! # Bounds
 //!
 //! A pass deletes at most a share of the objects there are. For condemned ones that is a pace: the

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use ottla_control_api::{CondemnedObject, ObjectStanding, SweepMark};
-use ottla_model::{ObjectId, ObjectName};
-use ottla_object_io::keys;
+use ottla_model::{AppliedIndex, ObjectId, ObjectName};
+use ottla_object_io::{StoreError, keys, leave_height};
 use ottla_telemetry::RateLimited;
 
 use super::plan::{Seen, deletes_max};
@@ -32,6 +32,8 @@ pub struct CondemnedPass {
     pub failed: u64,
     /// What the control plane said about orphans to be expected.
     pub mark: SweepMark,
+    /// How far the state was.
+    pub applied: AppliedIndex,
 }
 
 /// What a pass over the bucket's listing did.
@@ -80,7 +82,7 @@ impl Sweeper {
             let max = SWEEP_BATCH + failed.len();
             let page = self.parts.control.condemned(max).await?;
             metrics.condemned.set(i64::try_from(page.condemned).unwrap_or(i64::MAX));
-            pass.mark = page.mark;
+            (pass.mark, pass.applied) = (page.mark, page.applied);
             let left =
                 left.get_or_insert_with(|| deletes_max(page.objects, self.options.share_percent));
             let due: Vec<CondemnedObject> = page
@@ -112,6 +114,19 @@ impl Sweeper {
                 metrics.condemned.sub(i64::try_from(deleted).unwrap_or(i64::MAX));
             }
         }
+    }
+
+    /// Leaves the state's height in the bucket, in place of the one before.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn leave_height(
+        &self,
+        height: AppliedIndex,
+        before: Option<AppliedIndex>,
+    ) -> Result<(), StoreError> {
+        let SweepParts { cluster, store, .. } = &self.parts;
+        leave_height(&**store, *cluster, height, before.as_slice()).await
     }
 
     /// Lists the bucket and deletes the orphans in it, as many as one pass may.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ottla_env::VitalTasks;
+use ottla_model::AppliedIndex;
 use ottla_telemetry::RateLimited;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -52,6 +53,7 @@ impl Sweep {
 async fn run(sweeper: Sweeper, options: SweepOptions, mut stopped: oneshot::Receiver<()>) {
     let now = Instant::now();
     let mut listings = Listings::new(now);
+    let mut height = None;
     let mut passes = interval_at(now + options.interval, options.interval);
     passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -61,7 +63,7 @@ async fn run(sweeper: Sweeper, options: SweepOptions, mut stopped: oneshot::Rece
             _ = &mut stopped => return,
             _ = passes.tick() => {}
         }
-        let pass = step(&sweeper, &options, &mut listings);
+        let pass = step(&sweeper, &options, &mut listings, &mut height);
         let done = tokio::select! {
             biased;
             _ = &mut stopped => return,
@@ -79,8 +81,14 @@ async fn step(
     sweeper: &Sweeper,
     options: &SweepOptions,
     listings: &mut Listings,
+    height: &mut Option<AppliedIndex>,
 ) -> Result<(), SweepError> {
     let condemned = sweeper.sweep_condemned().await?;
+    if *height != Some(condemned.applied) {
+        let left = sweeper.leave_height(condemned.applied, *height).await;
+        left.map_err(SweepError::Height)?;
+        *height = Some(condemned.applied);
+    }
     let began = Instant::now();
     listings.note_mark(condemned.mark, began);
     let mut orphans = 0;

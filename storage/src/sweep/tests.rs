@@ -10,8 +10,8 @@ use ottla_control_api::{
     CallError, Condemned, CondemnedObject, ObjectStanding, SweepControl, SweepMark,
 };
 use ottla_env::Clock;
-use ottla_model::{ClusterId, ObjectId, ObjectName};
-use ottla_object_io::{Payload, PutDone, ReadCause, Store, StoreError, keys};
+use ottla_model::{AppliedIndex, ClusterId, ObjectId, ObjectName};
+use ottla_object_io::{Payload, PutDone, ReadCause, Store, StoreError, heights, keys};
 use ottla_telemetry::Metrics;
 use ottla_test_kit::values::object_name;
 
@@ -26,6 +26,7 @@ struct Decided {
     /// How others stand; those that are not here are foreign.
     standings: BTreeMap<ObjectName, ObjectStanding>,
     objects: u64,
+    applied: AppliedIndex,
     mark: SweepMark,
     /// The next forgetting takes effect and is not answered.
     lose_answer: bool,
@@ -50,6 +51,7 @@ impl SweepControl for FakeControl {
             due: due.map(|(id, name)| CondemnedObject { id: *id, name: *name, size: 1 }).collect(),
             condemned: decided.condemned.len() as u64,
             objects: decided.objects,
+            applied: decided.applied,
             mark: decided.mark,
         })
     }
@@ -323,4 +325,25 @@ async fn the_task_sweeps_by_itself_and_ends_when_told() {
     world.condemn(0..1).await;
     tokio::time::advance(Duration::from_secs(600)).await;
     assert_eq!(world.there().await, [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_something_happens_each_step_leaves_the_height_of_the_state() {
+    let mut world = World::new();
+    world.options.interval = Duration::from_millis(100);
+    let comes_to_have = async |wanted: u64| {
+        world.control.lock().applied = AppliedIndex(wanted);
+        while heights(&*world.store, CLUSTER).await.unwrap() != [AppliedIndex(wanted)] {
+            tokio::time::advance(Duration::from_millis(50)).await;
+        }
+    };
+    let sweep = Sweep::start(world.parts(), world.options);
+    comes_to_have(5).await;
+    comes_to_have(70).await;
+    // Nothing happened: one that somebody took away is not left again.
+    world.store.delete(&keys::height(CLUSTER, AppliedIndex(70))).await.unwrap();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(heights(&*world.store, CLUSTER).await.unwrap().is_empty());
+    comes_to_have(71).await;
+    sweep.stop().await;
 }

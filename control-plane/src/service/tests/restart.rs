@@ -1,9 +1,12 @@
 //! Every way to the state gives one digest.
 
+use ottla_env::Random;
 use ottla_model::Offset;
+use ottla_telemetry::Metrics;
 
-use super::world::{Life, PARTITION, fill, kill, life, options, restarted, start};
+use super::world::{Life, PARTITION, fill, kill, last_segment, life, options, restarted, start};
 use crate::raft_log::LogOptions;
+use crate::service::OpenedController;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_of_replay_gives_the_same_digest() {
@@ -27,6 +30,28 @@ async fn every_way_of_replay_gives_the_same_digest() {
         assert_eq!(bounds.high_watermark, Offset(end + 50));
         controller.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_was_only_opened_has_changed_nothing() {
+    let Life { folder: _folder, killed, digest, .. } = life(true).await;
+    let log = || std::fs::read(last_segment(&killed)).unwrap();
+    let before = log();
+    let mut last = None;
+    for _ in 0..2 {
+        let random = Random::system();
+        let opening = OpenedController::open(options(&killed), &random, Metrics::new());
+        let opened = opening.await.unwrap();
+        assert!(*last.get_or_insert(opened.last_entry()) == opened.last_entry());
+        let second = start(options(&killed)).await.unwrap_err().to_string();
+        assert!(second.contains("is in use"), "{second}");
+        opened.close().await;
+        assert_eq!(log(), before);
+    }
+    let (controller, after) = restarted(&killed).await;
+    assert_eq!(after, digest);
+    assert!(controller.digest().0 > last.unwrap());
+    controller.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

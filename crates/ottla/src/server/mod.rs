@@ -2,8 +2,9 @@
 //!
 //! # Order
 //!
-//! Controller (which locks the data directory for this process and replays its log), admin listener
-//! (alive, not ready), object store (claimed for the cluster), broker. The broker opens its
+//! Controller's files (which locks the data directory for this process), object store (has it seen
+//! more than these files hold?), controller (which replays its log), admin listener (alive, not
+//! ready), object store again (claimed for the cluster), broker. The broker opens its
 //! listener when it has caught up and is registered; then the compactor's sweep starts and the node
 //! is ready. Stopping takes the parts down: the broker drains while the controller still commits for
 //! it, then the others end.
@@ -17,10 +18,12 @@
 mod bucket;
 mod limits;
 mod node;
+mod older_copy;
 mod options;
 mod seams;
 
 pub use limits::DRAIN_MAX;
 pub use node::{Ended, Node};
+pub use older_copy::Age;
 pub use options::{NodeOptions, WriteSettings};
 pub use seams::Seams;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use ottla_broker::{Broker, BrokerEnd, Parts, StartError};
-use ottla_control_plane::service::{Controller, ControllerOptions, StartError as ControllerError};
+use ottla_control_api::ControlPlane;
+use ottla_control_plane::service::{
+    Controller, ControllerOptions, OpenedController, StartError as ControllerError,
+};
 use ottla_env::{Clock, Random, net};
 use ottla_model::ClusterId;
 use ottla_object_io::Store;
@@ -14,8 +17,9 @@ use ottla_storage::sweep::{Sweep, SweepParts};
 use ottla_telemetry::Metrics;
 
 use super::bucket;
+use super::older_copy::Age;
 use super::options::NodeOptions;
-use super::seams::Seams;
+use super::seams::{Around, Seams};
 use crate::admin::{Admin, Phase};
 
 /// A running node. To kill one as a crash would, drop the runtime that it runs on.
@@ -50,10 +54,21 @@ impl Node {
     /// before the one that did not start end with the runtime.
     pub async fn start(options: &NodeOptions, seams: Seams) -> Result<Self> {
         let metrics = Metrics::new();
+        let Seams { store: around_store, control, clock, random } = seams;
         // First of all, because it locks the data directory: a second process must hear of the
         // first one, not of the ports that it holds.
-        let controller = start_controller(options, &seams.clock, &seams.random, &metrics).await?;
-        match start_others(options, seams, &controller, &metrics).await {
+        let opened = open_controller(options, &random, &metrics).await?;
+        let (store, age) =
+            match look_into_store(options, around_store, &opened, &random, &metrics).await {
+                Ok(found) => found,
+                Err(error) => {
+                    opened.close().await;
+                    return Err(error);
+                }
+            };
+        let controller = opened.start(clock.clone()).await?;
+        let world = World { store, age, control, clock, random };
+        match start_others(options, world, &controller, &metrics).await {
             Ok((admin, broker, sweep)) => {
                 admin.set_phase(Phase::Ready);
                 Ok(Self { controller, admin, broker, sweep, metrics })
@@ -112,17 +127,27 @@ impl Node {
     }
 }
 
+/// What the parts over the controller work with.
+struct World {
+    store: Arc<dyn Store>,
+    /// Of the data directory, compared with the store.
+    age: Age,
+    control: Around<dyn ControlPlane>,
+    clock: Clock,
+    random: Random,
+}
+
 /// Starts what needs the controller.
 async fn start_others(
     options: &NodeOptions,
-    seams: Seams,
+    world: World,
     controller: &Controller,
     metrics: &Arc<Metrics>,
 ) -> Result<(Admin, Broker, Sweep)> {
-    let Seams { store: around_store, control: around_control, clock, random } = seams;
+    let World { store, age, control, clock, random } = world;
     let admin = open_admin(options, metrics).await?;
-    let store = open_store(options, around_store, &random, metrics)?;
     bucket::claim(&*store, &options.store_url, controller, &random).await?;
+    age.settle(controller, &*store).await?;
     let sweep = SweepParts {
         cluster: controller.cluster_id(),
         store: Arc::clone(&store),
@@ -131,7 +156,7 @@ async fn start_others(
         metrics: Arc::clone(metrics),
     };
     let parts = Parts {
-        control: around_control(controller.api()),
+        control: control(controller.api()),
         cluster: controller.cluster_id(),
         write: options.write.for_store(&*store),
         cache: Cache::new(options.cache_bytes, metrics),
@@ -144,37 +169,40 @@ async fn start_others(
     Ok((admin, broker, Sweep::start(sweep, options.sweep)))
 }
 
-fn open_store(
+/// Opens the store and compares what it has seen with the controller's files.
+async fn look_into_store(
     options: &NodeOptions,
-    around: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    around: Around<dyn Store>,
+    opened: &OpenedController,
     random: &Random,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Store>> {
+) -> Result<(Arc<dyn Store>, Age)> {
     let bare = around(ottla_object_io::open_bare(&options.store_url, &options.store)?);
     let (random, metrics) = (random.clone(), Arc::clone(metrics));
-    Ok(ottla_object_io::reliable(bare, &options.store, random, metrics))
+    let store = ottla_object_io::reliable(bare, &options.store, random, metrics);
+    let age = Age::of(opened, &*store, options.accept_loss_up_to()).await?;
+    Ok((store, age))
 }
 
-async fn start_controller(
+async fn open_controller(
     options: &NodeOptions,
-    clock: &Clock,
     random: &Random,
     metrics: &Arc<Metrics>,
-) -> Result<Controller> {
+) -> Result<OpenedController> {
     let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
     let mut controller = ControllerOptions::new(&options.data_dir, node_id);
     controller.address = options.rpc_listen.to_string();
     controller.condemned_delay = options.condemned_delay;
     controller.log.segment_bytes = options.controller.log_file_size.0;
     controller.snapshot_entries = u64::from(options.controller.snapshot_entries);
-    Controller::start(controller, clock.clone(), random.clone(), Arc::clone(metrics)).await.map_err(
-        |error| match error {
+    OpenedController::open(controller, random, Arc::clone(metrics)).await.map_err(|error| {
+        match error {
             ControllerError::Directory { .. } => {
                 anyhow!("{error} (choose another place with --data-dir)")
             }
             other => anyhow!("{other}"),
-        },
-    )
+        }
+    })
 }
 
 async fn open_admin(options: &NodeOptions, metrics: &Arc<Metrics>) -> Result<Admin> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use ottla_broker::{BrokerOptions, EdgeOptions};
 use ottla_config::{Config, HostPort};
-use ottla_model::{Az, BrokerId};
+use ottla_model::{AppliedIndex, Az, BrokerId};
 use ottla_object_io::{S3Credentials, S3Options, Store, StoreOptions, StoreUrl};
 use ottla_storage::sweep::SweepOptions;
 use ottla_storage::write::WriteOptions;
@@ -65,6 +65,11 @@ impl WriteSettings {
 }
 
 impl NodeOptions {
+    /// The entry of the log up to which a loss is accepted; see [`super::Age`].
+    pub fn accept_loss_up_to(&self) -> Option<AppliedIndex> {
+        self.controller.accept_loss_up_to.map(AppliedIndex)
+    }
+
     /// Checks what single settings cannot know: how they fit together.
     pub fn new(config: &Config) -> Result<Self> {
         let data_dir = std::path::absolute(&config.node.data_dir).context("node.data_dir")?;

@@ -8,7 +8,7 @@ use ottla_env::{Clock, Random};
 use ottla_object_io::Store;
 
 /// Puts something around a part.
-type Around<T> = Box<dyn FnOnce(Arc<T>) -> Arc<T> + Send>;
+pub type Around<T> = Box<dyn FnOnce(Arc<T>) -> Arc<T> + Send>;
 
 /// What stands between the parts of a node, and between the node and the world. By default nothing
 /// and the machine's own: what the binary runs with.
