@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::limits::WRITTEN_PIECE_BYTES_MIN;
 
@@ -18,18 +18,23 @@ impl WrittenObject {
     /// Keeps large pieces as they are and joins runs of small neighbouring ones.
     pub(super) fn new(chunks: Vec<Bytes>) -> Self {
         let mut object = Self { pieces: Vec::new(), size: 0 };
-        let mut small = BytesMut::new();
+        let mut small = Vec::new();
         for chunk in chunks {
             if chunk.len() < WRITTEN_PIECE_BYTES_MIN {
                 small.extend_from_slice(&chunk);
             } else {
-                object.push(std::mem::take(&mut small).freeze());
+                object.push_joined(&mut small);
                 object.push(chunk);
             }
         }
-        // Growing left room to spare; a copy of the right size takes its place.
-        object.push(Bytes::copy_from_slice(&small));
+        object.push_joined(&mut small);
         object
+    }
+
+    /// Growing left room to spare in `joined`: a copy of the right size is kept.
+    fn push_joined(&mut self, joined: &mut Vec<u8>) {
+        self.push(Bytes::copy_from_slice(joined));
+        joined.clear();
     }
 
     fn push(&mut self, piece: Bytes) {
