@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ottla_format::command::Command;
-use ottla_format::raft_entry::{Entry, LogId};
+use ottla_format::command::{Command, CommandBody};
+use ottla_format::raft_entry::{Entry, LogId, Payload};
 use ottla_format::raft_log::LogPosition;
 
 use super::recovery::{Located, Recovered};
@@ -180,19 +180,37 @@ impl Index {
     }
 }
 
-/// What a cached entry counts for: its command (twice, encoded and decoded) and a flat share.
+/// What a cached entry counts for: its command, encoded and, when it is at hand, decoded, and a flat
+/// share.
 fn cost(entry: &LogEntry) -> usize {
-    let command = match &entry.entry.payload {
-        ottla_format::raft_entry::Payload::Command(bytes) => bytes.len(),
+    let encoded = match &entry.entry.payload {
+        Payload::Command(bytes) => bytes.len(),
         _ => 0,
     };
-    128 + 2 * command
+    128 + encoded + entry.command.as_ref().map_or(0, |command| decoded_bytes(command, encoded))
+}
+
+/// What a decoded command takes. A batch of a commit takes ten times what it takes encoded, and
+/// commits are nearly all of a log.
+fn decoded_bytes(command: &Command, encoded: usize) -> usize {
+    let content = match &command.body {
+        CommandBody::CommitObjects(commit) => {
+            let batches = commit.objects.iter().map(|object| size_of_val(&object.batches[..]));
+            size_of_val(&commit.objects[..]) + batches.sum::<usize>()
+        }
+        _ => encoded,
+    };
+    size_of::<Command>() + content
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use ottla_format::raft_entry::Payload;
+    use ottla_format::command::{CommitBatch, CommitObject, CommitObjects};
+    use ottla_model::{
+        Attempt, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, ObjectSeq, PartitionId,
+        PartitionIndex, TimestampMs, TopicId,
+    };
 
     use super::*;
 
@@ -208,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_cache_drops_the_oldest_written_entries_only() {
-        let mut index = Index::new(&Recovered::default(), 700);
+        let mut index = Index::new(&Recovered::default(), 500);
         let serials: Vec<u64> = (0..4).map(|i| index.push(entry(1, i)).unwrap()).collect();
         index.shrink_cache();
         assert_eq!(in_memory(&index), [true; 4]);
@@ -216,6 +234,31 @@ mod tests {
         index.written(1, serials[1], 94, 50);
         index.shrink_cache();
         assert_eq!(in_memory(&index), [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_decoded_commit_counts_with_all_its_batches() {
+        let batch = CommitBatch {
+            partition: PartitionId { topic: TopicId(1), index: PartitionIndex(0) },
+            position: BytePosition(64),
+            length: 100,
+            last_offset_delta: 0,
+            max_timestamp: TimestampMs(0),
+            producer: None,
+        };
+        let object = CommitObject {
+            seq: ObjectSeq(0),
+            attempt: Attempt(0),
+            size: 0,
+            batches: vec![batch; 50],
+        };
+        let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) };
+        let commit = CommitObjects { author, frontier: ObjectSeq(0), objects: vec![object] };
+        let body = CommandBody::CommitObjects(commit);
+        let command = Some(Arc::new(Command { time: TimestampMs(0), body }));
+        let with_command = LogEntry { command, ..(*entry(1, 0)).clone() };
+        let more = cost(&with_command) - cost(&entry(1, 0));
+        assert!(more >= 50 * size_of::<CommitBatch>(), "{more} bytes");
     }
 
     #[test]
