@@ -120,7 +120,8 @@ async fn a_store_that_serves_less_than_it_is_asked_for_is_not_driven_further() {
         let stored = (world.control.model().attempts.len() - before.1) as f64;
         let share = stored / (f64::from(served) * TIME.as_secs_f64());
         let case = format!("{served}/s, {latency:?}: {asked} asked, {stored} stored, {share}");
-        assert!(asked <= 2.0 * stored, "{case}");
+        // About two: halving finds the store's measure from above, again and again.
+        assert!(asked <= 2.2 * stored, "{case}");
         assert!(share >= 0.8, "{case}");
     }
 }
