@@ -4,7 +4,7 @@ CARGO ?= cargo
 BINARY := target/release/ottla
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit sim fuzz e2e torture tools fix verify deny bench scale
+.PHONY: help run build test unit sim fuzz e2e faults torture tools fix verify deny bench scale
 
 help: ## Lists the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -31,6 +31,10 @@ fuzz: ## Gives damaged bytes to everything that reads bytes from outside (FOR=10
 
 e2e: build ## Runs the end-to-end suites against the release binary (after make tools)
 	$(CARGO) test --locked -p ottla-tests --tests -- --test-threads=2
+
+faults: build ## Runs the fault suite with outages as long as docs/failures.md says (10 minutes)
+	tests/tools/install.sh
+	OTTLA_LONG=1 $(CARGO) test --locked -p ottla-tests --test faults -- --test-threads=2 --nocapture
 
 torture: build ## Kills, freezes and restarts a server on a failing store (FOR=10m SEED=n)
 	tests/tools/install.sh

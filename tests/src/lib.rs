@@ -30,6 +30,7 @@ pub mod edge;
 pub mod kcat;
 pub mod payload;
 pub mod raw;
+pub mod real_clients;
 pub mod records;
 pub mod topic;
 
