@@ -64,6 +64,32 @@ fn what_changed_is_written_and_comes_back() {
 }
 
 #[test]
+fn a_tree_is_bloated_when_its_files_outgrow_the_state_and_not_when_it_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let (mut checkpoint, _) = Checkpoint::open(&path, CLUSTER).unwrap();
+    let mut state = State::new(CLUSTER);
+    create(&mut state, 1..=20);
+    write(&mut checkpoint, &mut state, b"");
+    let fresh = checkpoint.tree.as_ref().unwrap().bytes_on_disk().unwrap();
+    assert!(!checkpoint.is_bloated(&state, fresh).unwrap());
+    let mut topic = 20;
+    while !checkpoint.is_bloated(&state, fresh).unwrap() {
+        topic += 1;
+        assert!(topic < 10_000, "sled frees what was replaced at once");
+        create(&mut state, topic..=topic);
+        delete(&mut state, topic);
+        write(&mut checkpoint, &mut state, &[7; 4_096]);
+    }
+    state.lost_checkpoint();
+    checkpoint.reset().unwrap();
+    write(&mut checkpoint, &mut state, b"");
+    assert!(!checkpoint.is_bloated(&state, fresh).unwrap());
+    drop(checkpoint);
+    assert_eq!(loaded(&path).unwrap().state.identity(), state.identity());
+}
+
+#[test]
 fn a_state_from_elsewhere_replaces_all_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");

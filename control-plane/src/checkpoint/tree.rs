@@ -91,6 +91,11 @@ impl Tree {
         Ok(Some(Loaded { state, meta }))
     }
 
+    /// What its files take.
+    pub(super) fn bytes_on_disk(&self) -> Result<u64, CheckpointError> {
+        guarded(|| Ok(self.0.size_on_disk()?))
+    }
+
     pub(super) fn write(
         &self,
         copy: &State,

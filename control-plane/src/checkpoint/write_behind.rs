@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
 use super::Checkpoint;
-use crate::limits::{CHECKPOINT_INTERVAL_MS, CHECKPOINT_REST_FACTOR};
+use crate::limits::{CHECKPOINT_INTERVAL_MS, CHECKPOINT_REST_FACTOR, CHECKPOINT_SPARE_BYTES};
 use crate::state::State;
 use crate::state::dirty::DirtyKeys;
 
@@ -75,7 +75,7 @@ async fn run(
         last = timeout(rest, stopped.wait_for(|stop| *stop)).await.is_ok();
         let started = Instant::now();
         let source = Arc::clone(&source);
-        let written = spawn_blocking(move || write(checkpoint, &*source)).await;
+        let written = spawn_blocking(move || write(checkpoint, &*source, last)).await;
         match written {
             Ok(Some(back)) => checkpoint = back,
             Ok(None) => return,
@@ -89,14 +89,21 @@ async fn run(
     }
 }
 
-/// One write. On an error the checkpoint begins anew with the next one; `None`: not even that is
-/// possible, and the node goes on without.
-fn write(mut checkpoint: Checkpoint, source: &dyn CheckpointSource) -> Option<Checkpoint> {
+/// One write. On an error, or when the tree takes far more space than it holds, the checkpoint begins
+/// anew with the next one; after the `last` write what was written stays, whatever its space. `None`:
+/// not even an empty tree can be had, and the node goes on without.
+fn write(
+    mut checkpoint: Checkpoint,
+    source: &dyn CheckpointSource,
+    last: bool,
+) -> Option<Checkpoint> {
     let Cut { state, dirty, meta } = source.cut();
-    let Err(error) = checkpoint.write(&state, &dirty, &meta) else {
-        return Some(checkpoint);
-    };
-    tracing::warn!(%error, "the checkpoint cannot be written; it is rebuilt");
+    let written = checkpoint.write(&state, &dirty, &meta);
+    match written.and_then(|()| checkpoint.is_bloated(&state, CHECKPOINT_SPARE_BYTES)) {
+        Ok(bloated) if last || !bloated => return Some(checkpoint),
+        Ok(_) => tracing::info!("the checkpoint takes too much space; it is written anew"),
+        Err(error) => tracing::warn!(%error, "the checkpoint cannot be written; it is rebuilt"),
+    }
     source.lost();
     match checkpoint.reset() {
         Ok(()) => Some(checkpoint),
