@@ -66,8 +66,9 @@ pub const UPLOAD_ATTEMPTS_MAX: u32 = 32;
 /// Attempts of one object that run at the same time: the first and two hedges.
 pub const UPLOAD_ATTEMPTS_AT_ONCE: usize = 3;
 
-/// The pause before the second attempt; doubled for each further one, with jitter. With
-/// less, a store that refuses is asked more than twice for each write that it takes.
+/// The pause before the second attempt; doubled for each further one, with jitter. With less, a
+/// store that refuses is asked more than twice for each write that it takes; with more, less than
+/// it could take.
 pub const UPLOAD_PAUSE_FIRST: Duration = Duration::from_millis(100);
 
 /// No pause between attempts is longer: a store that came back is noticed within a second.

@@ -108,7 +108,7 @@ async fn produce(world: &World, time: Duration) {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_serves_less_than_it_is_asked_for_is_not_driven_further() {
     const TIME: Duration = Duration::from_secs(20);
-    for (served, latency) in [(20, ms(0)), (20, ms(40)), (100, ms(0)), (100, ms(40))] {
+    for (served, latency) in [(20, ms(10)), (20, ms(40)), (100, ms(10)), (100, ms(40))] {
         let world = World::free(|_| {});
         let latency = Latency { usual: latency, ..Latency::default() };
         world.store.set_rates(FaultRates { latency, ..FaultRates::default() });
