@@ -29,6 +29,10 @@ pub const IDLE_MAX_DEFAULT: Duration = Duration::from_secs(600);
 /// The longest pause between two bytes of one frame. A frame holds memory while it is received.
 pub const FRAME_STALL_MAX: Duration = Duration::from_secs(10);
 
+/// The same when others wait for that memory. A few packets that were lost are sent again within this
+/// time. Stalled frames are ended one after the other, so this is what each costs those who wait.
+pub const FRAME_STALL_PRESSED: Duration = Duration::from_secs(3);
+
 /// The longest time for the bytes of one frame, waiting for memory not counted. Kafka's own clients
 /// give up a request after 30 s, librdkafka's sockets after 60.
 pub const FRAME_TIME_MAX: Duration = Duration::from_secs(60);
@@ -164,3 +168,4 @@ const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX / 2);
 const _: () = assert!(UNKNOWN_ANSWER_BYTES > SMALL_ANSWER_BYTES);
 const _: () = assert!(ANSWERS_BYTES_MIN >= FETCH_BYTES_MAX);
 const _: () = assert!(SMALL_FRAME_BYTES < OTHER_FRAME_BYTES_MAX);
+const _: () = assert!(FRAME_STALL_PRESSED.as_secs() < FRAME_STALL_MAX.as_secs());

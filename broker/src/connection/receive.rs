@@ -8,13 +8,14 @@
 //! memory get done all the same stands with [`Budget`].
 //!
 //! The sender has two deadlines, for a pause and for the whole frame; the time that we make it wait
-//! is not counted. A client that leaves while it waits is noticed.
+//! is not counted. While others wait for memory, a pause may be short only: frames that were begun and
+//! not sent hold up all that come after them. A client that leaves while it waits is noticed.
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use ottla_env::net::{self, OwnedReadHalf};
 use ottla_storage::write::{Budget, BudgetError, Reservation};
-use ottla_wire::frame::{FrameHead, FrameReader, Patience};
+use ottla_wire::frame::{FrameError, FrameHead, FrameReader, Patience};
 
 use super::End;
 use crate::api::Closes;
@@ -66,9 +67,34 @@ async fn large_frame(
         let upto = head.length.min(received + received.max(limits::FRAME_STEP_BYTES));
         while_connected(frames.get_ref(), unfinished.grow(upto - granted)).await?;
         granted = upto;
-        frames.fill(head, upto, &mut patience).await?;
+        fill(budget, frames, head, upto, &mut patience).await?;
     }
     Ok((frames.take(head), Some(unfinished.finish())))
+}
+
+/// Reads on until `upto` bytes of a frame are here. Looks in every pause whether others wait for what
+/// the frame holds.
+async fn fill(
+    budget: &Budget,
+    frames: &mut FrameReader<OwnedReadHalf>,
+    head: FrameHead,
+    upto: usize,
+    patience: &mut Patience,
+) -> Result<(), FrameError> {
+    patience.stall = limits::FRAME_STALL_PRESSED;
+    let (mut pauses, mut received) = (0, frames.received(head));
+    loop {
+        match frames.fill(head, upto, patience).await {
+            Err(FrameError::Stalled(_)) if !budget.has_waiters() => {}
+            done => return done,
+        }
+        pauses = if frames.received(head) > received { 1 } else { pauses + 1 };
+        received = frames.received(head);
+        let paused = limits::FRAME_STALL_PRESSED * pauses;
+        if paused >= limits::FRAME_STALL_MAX {
+            return Err(FrameError::Stalled(paused));
+        }
+    }
 }
 
 fn too_long(error: BudgetError) -> End {
@@ -85,5 +111,62 @@ pub(super) async fn while_connected<T>(
         biased;
         value = waited => Ok(value),
         () = net::closed_by_peer(input) => Err(End::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use ottla_env::net::{TcpStream, connect, listen};
+    use ottla_telemetry::Metrics;
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::context::answers_budget;
+
+    const FRAME_BYTES: usize = 1 << 20;
+
+    /// A frame of [`FRAME_BYTES`] on its way, of which `sent` bytes come; and who sends it.
+    async fn frame(
+        budget: &Budget,
+        client: u8,
+        sent: usize,
+    ) -> (TcpStream, impl Future<Output = Result<(Bytes, Option<Reservation>), End>> + use<>) {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let mut sender = connect(listener.local_addr().unwrap()).await.unwrap();
+        let (input, _) = listener.accept().await.unwrap().0.into_split();
+        let mut bytes = (FRAME_BYTES as u32).to_be_bytes().to_vec();
+        bytes.resize(4 + sent, 0);
+        let budget = budget.clone();
+        let received = async move {
+            let mut frames = FrameReader::new(input);
+            let head = frames.head().await.unwrap().unwrap();
+            let client = IpAddr::V4(Ipv4Addr::new(127, 0, 0, client));
+            let patience =
+                Patience { stall: limits::FRAME_STALL_MAX, left: limits::FRAME_TIME_MAX };
+            large_frame(&budget, &mut frames, client, head, patience).await
+        };
+        let received = tokio::spawn(received);
+        sender.write_all(&bytes).await.unwrap();
+        (sender, async move { received.await.unwrap() })
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_stalls_is_ended_soon_when_others_wait_for_its_memory() {
+        // Together, unfinished frames may hold as much as one of them has.
+        let budget = answers_budget(2 * FRAME_BYTES, &Metrics::new());
+        let (_stalls, stalled) = frame(&budget, 1, FRAME_BYTES - 1).await;
+        while budget.used() < FRAME_BYTES / 2 {
+            tokio::task::yield_now().await;
+        }
+        let begin = Instant::now();
+        let (_sender, whole) = frame(&budget, 2, FRAME_BYTES).await;
+        let (whole, _held) = whole.await.unwrap();
+        assert_eq!(whole.len(), FRAME_BYTES);
+        assert!(begin.elapsed() < limits::FRAME_STALL_MAX, "{:?}", begin.elapsed());
+        let end = stalled.await.unwrap_err();
+        assert!(matches!(end, End::Frame(FrameError::Stalled(_))), "{end}");
     }
 }

@@ -76,12 +76,11 @@ impl Patience {
         read: impl Future<Output = io::Result<usize>>,
     ) -> Result<usize, FrameError> {
         let began = Instant::now();
-        match timeout(self.stall.min(self.left), read).await {
-            Ok(read) => {
-                self.left = self.left.saturating_sub(began.elapsed());
-                Ok(read?)
-            }
-            Err(_) if self.left <= self.stall => Err(FrameError::TooSlow),
+        let read = timeout(self.stall.min(self.left), read).await;
+        self.left = self.left.saturating_sub(began.elapsed());
+        match read {
+            Ok(read) => Ok(read?),
+            Err(_) if self.left.is_zero() => Err(FrameError::TooSlow),
             Err(_) => Err(FrameError::Stalled(self.stall)),
         }
     }
@@ -290,6 +289,25 @@ mod tests {
         let head = reader.head().await.unwrap().unwrap();
         assert_eq!(head, FrameHead { length: 20, api_key: 3 });
         assert!(matches!(reader.body(head).await, Err(FrameError::Stalled(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_count_for_the_deadline_of_the_whole() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut reader = FrameReader::new(server);
+        tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 20, 0, 3]).await.unwrap();
+        let head = reader.head().await.unwrap().unwrap();
+        let mut patience =
+            Patience { stall: Duration::from_secs(3), left: Duration::from_secs(10) };
+        let begin = Instant::now();
+        let end = loop {
+            match reader.fill(head, head.length, &mut patience).await {
+                Err(FrameError::Stalled(_)) => {}
+                end => break end,
+            }
+        };
+        assert!(matches!(end, Err(FrameError::TooSlow)));
+        assert!(begin.elapsed() <= Duration::from_secs(11), "{:?}", begin.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
