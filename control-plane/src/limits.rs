@@ -13,6 +13,14 @@ pub const DELETED_TOPICS_KEPT_MAX: usize = 1_000;
 /// `producer.id.expiration.ms`.
 pub const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
 
+/// How many groups one command forgets at most, so that no apply takes long. Two such commands are
+/// proposed a second: a million groups that grow old at once are gone in ten minutes.
+pub const GROUPS_EXPIRED_MAX: usize = 1_000;
+
+/// How long a group's offsets outlive its last member and commit, unless a setting says otherwise:
+/// Kafka's default of `offsets.retention.minutes`.
+pub const OFFSETS_RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+
 /// How many producer ids are skipped when the time after an older copy of the state is given up:
 /// more than a cluster gives out in years, and so few that the ids last for two billion times.
 pub const PRODUCER_IDS_SKIPPED: i64 = 1 << 32;

@@ -5,7 +5,7 @@ use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::Counter;
 
 /// The types, in the order of their counters.
-const TYPES: [&str; 14] = [
+const TYPES: [&str; 15] = [
     "register_broker",
     "fence_broker",
     "drain_broker",
@@ -20,6 +20,7 @@ const TYPES: [&str; 14] = [
     "tick",
     "forget_objects",
     "accept_loss",
+    "expire_groups",
 ];
 
 /// One counter per type of command.
@@ -49,6 +50,7 @@ impl CommandCounters {
             CommandBody::Tick => 11,
             CommandBody::ForgetObjects(_) => 12,
             CommandBody::AcceptLoss => 13,
+            CommandBody::ExpireGroups { .. } => 14,
         };
         if let Some(counter) = self.0.get(at) {
             counter.inc();

@@ -28,7 +28,9 @@ use super::lead::lead;
 use super::restore::{Restored, restore};
 use super::serving::{Foundation, Serving};
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
-use crate::limits::{CONDEMNED_DELAY, SESSION, SNAPSHOT_DEADLINE, SNAPSHOT_ENTRIES};
+use crate::limits::{
+    CONDEMNED_DELAY, OFFSETS_RETENTION, SESSION, SNAPSHOT_DEADLINE, SNAPSHOT_ENTRIES,
+};
 use crate::raft::{LogStore, Machine, Raft, StateMachine};
 use crate::raft_log::{LogOptions, LogWriter, RaftLog};
 
@@ -47,6 +49,8 @@ pub struct ControllerOptions {
     pub log: LogOptions,
     /// Entries after which a snapshot is written.
     pub snapshot_entries: u64,
+    /// How long the offsets of a group without members are kept.
+    pub offsets_retention: Duration,
     /// How long a condemned object stays in the bucket. Less than the default breaks I-LIVE for
     /// readers that are slow: for tests.
     pub condemned_delay: Duration,
@@ -62,6 +66,7 @@ impl ControllerOptions {
             session: SESSION,
             log: LogOptions::default(),
             snapshot_entries: SNAPSHOT_ENTRIES,
+            offsets_retention: OFFSETS_RETENTION,
             condemned_delay: CONDEMNED_DELAY,
         }
     }

@@ -1,13 +1,14 @@
-//! The task that looks after what happens by itself: sessions, time, snapshots, watchers that fell
-//! behind. One step every half second; a step costs next to nothing when there is nothing to do,
+//! The task that looks after what happens by itself: sessions, time, snapshots, groups that nobody
+//! uses any more, watchers that fell behind. One step every half second; a step costs next to nothing when there is nothing to do,
 //! and writes nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use ottla_format::command::CommandBody;
-use ottla_model::AppliedIndex;
+use ottla_model::{AppliedIndex, TimestampMs};
 use ottla_telemetry::Metrics;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -26,6 +27,8 @@ pub struct Housekeeper {
     pub(super) sessions: Arc<Mutex<Sessions>>,
     pub(super) clock: Arc<Mutex<ReplicatedClock>>,
     pub(super) segments_filled: watch::Receiver<u64>,
+    /// How long a group without members is remembered.
+    pub(super) offsets_retention: Duration,
     /// The newest snapshot that was seen.
     pub(super) snapshot: Option<u64>,
     pub(super) metrics: Arc<Metrics>,
@@ -47,7 +50,7 @@ impl Housekeeper {
     }
 
     async fn step(&mut self, now: Instant, ticks: &mut Ticks) {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner).observe(now);
+        let time = self.clock.lock().unwrap_or_else(PoisonError::into_inner).observe(now);
         self.machine.refresh_watchers();
         let leads = self.note_metrics();
         self.purge().await;
@@ -70,11 +73,22 @@ impl Housekeeper {
         if ticks.due(now, self.machine.with(|state| state.applied())) {
             drop(self.proposer.propose(CommandBody::Tick));
         }
+        self.expire_groups(time);
         if self.segments_filled.has_changed().unwrap_or(false) {
             self.segments_filled.mark_unchanged();
             if let Err(fatal) = self.raft.trigger().snapshot().await {
                 tracing::warn!(%fatal, "cannot ask for a snapshot");
             }
+        }
+    }
+
+    /// Asks for groups to be forgotten, when there are some: an idle cluster writes nothing.
+    fn expire_groups(&self, time: TimestampMs) {
+        let retention_ms = i64::try_from(self.offsets_retention.as_millis()).unwrap_or(i64::MAX);
+        let until = TimestampMs(time.0.saturating_sub(retention_ms));
+        if self.machine.with(|state| state.has_idle_groups(until)) {
+            // The answer does not matter: what is still there is asked for by the next step.
+            drop(self.proposer.propose(CommandBody::ExpireGroups { until }));
         }
     }
 

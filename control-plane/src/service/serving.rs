@@ -58,6 +58,7 @@ impl Serving {
             sessions: sessions.clone(),
             clock: clock.clone(),
             segments_filled,
+            offsets_retention: options.offsets_retention,
             snapshot: None,
             metrics,
         };

@@ -2,7 +2,7 @@
 
 use ottla_format::state::{
     StateKey, StateKeyKind, put_committed_offset, put_extent_chunk, put_group_metadata,
-    put_object_chunk, put_outcome,
+    put_idle_since, put_object_chunk, put_outcome,
 };
 use ottla_model::{BrokerId, GroupId, PartitionId, ProducerId, TopicId};
 
@@ -126,6 +126,9 @@ impl State {
         let metadata = known.and_then(|group| group.metadata.as_deref());
         let key = StateKey::Group(id.clone());
         put_or_remove(&key, metadata, |metadata, out| put_group_metadata(out, metadata), write);
+        let key = StateKey::GroupIdle(id.clone());
+        let since = known.and_then(|group| group.idle_since.as_ref());
+        put_or_remove(&key, since, |since, out| put_idle_since(out, *since), write);
     }
 }
 

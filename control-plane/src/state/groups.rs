@@ -1,21 +1,43 @@
 //! Consumer groups: committed offsets and durable metadata.
+//!
+//! A group without members is *idle* since its last member left or its last offset was committed,
+//! in replicated time. Idle groups stand in an index by that time, so that what expires is found
+//! without a walk. A group that an older version wrote has no such time: it stands at the very
+//! front, and is given the time of the first command that looks.
 
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use ottla_control_api::GroupState;
 use ottla_format::command::{CommitOffsets, CommittedOffset, GroupMetadata, PutGroup};
-use ottla_format::state::{StateKey, put_committed_offset, put_group_metadata};
-use ottla_model::{GroupId, PartitionId, PartitionIndex, TopicId};
+use ottla_format::state::{StateKey, put_committed_offset, put_group_metadata, put_idle_since};
+use ottla_model::{GroupId, PartitionId, PartitionIndex, TimestampMs, TopicId};
 
 use super::books::Books;
 use super::topics::Topics;
+use crate::limits::GROUPS_EXPIRED_MAX;
+
+/// Where groups stand in the index whose time is not known.
+const UNKNOWN: TimestampMs = TimestampMs(i64::MIN);
 
 /// A group: it exists as long as it has metadata or an offset. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     pub(super) metadata: Option<Arc<GroupMetadata>>,
     pub(super) offsets: OrdMap<PartitionId, CommittedOffset>,
+    /// `None` while it has members, and when it is not known.
+    pub(super) idle_since: Option<TimestampMs>,
+}
+
+impl Group {
+    fn has_members(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| !metadata.members.is_empty())
+    }
+
+    /// Where it stands in the index of idle groups, if it does.
+    pub(super) fn idle_place(&self) -> Option<TimestampMs> {
+        (!self.has_members()).then(|| self.idle_since.unwrap_or(UNKNOWN))
+    }
 }
 
 /// All groups. Cheap to clone.
@@ -24,6 +46,8 @@ pub struct Groups {
     pub(super) by_id: OrdMap<GroupId, Arc<Group>>,
     /// Which groups have offsets in a topic, so that deleting it visits these only.
     by_topic: OrdSet<(TopicId, GroupId)>,
+    /// The groups without members, the longest idle first.
+    pub(super) idle: OrdSet<(TimestampMs, GroupId)>,
 }
 
 impl Groups {
@@ -59,6 +83,9 @@ impl Groups {
             books.digest.add(&key, |out| put_committed_offset(out, offset));
             books.dirty.group_offset(&commit.group, *partition);
         }
+        if unknown.len() < commit.offsets.len() {
+            self.used(&commit.group, books);
+        }
         unknown
     }
 
@@ -72,12 +99,65 @@ impl Groups {
         }
         let has_offsets = known.is_some_and(|group| !group.offsets.is_empty());
         if put.metadata.members.is_empty() && !has_offsets {
+            self.set_idle(&put.group, None, books);
             self.by_id.remove(&put.group);
         } else {
             books.digest.add(&key, |out| put_group_metadata(out, &put.metadata));
             self.load_metadata(&put.group, put.metadata.clone());
+            self.used(&put.group, books);
         }
         books.dirty.group(&put.group);
+    }
+
+    /// Forgets groups that have been idle since `until` or longer.
+    pub(super) fn expire(&mut self, until: TimestampMs, books: &mut Books) {
+        let due = self.idle.iter().take_while(|(since, _)| *since <= until);
+        let due: Vec<_> = due.take(GROUPS_EXPIRED_MAX).cloned().collect();
+        for (since, id) in due {
+            if since == UNKNOWN {
+                self.used(&id, books);
+                continue;
+            }
+            let topics = self.by_id.get(&id).into_iter();
+            let topics: OrdSet<TopicId> =
+                topics.flat_map(|group| group.offsets.keys()).map(|p| p.topic).collect();
+            for topic in topics {
+                self.drop_offsets(&id, topic, books);
+                self.by_topic.remove(&(topic, id.clone()));
+            }
+        }
+    }
+
+    /// Whether groups have been idle since `until` or longer.
+    pub fn has_idle_since(&self, until: TimestampMs) -> bool {
+        self.idle.get_min().is_some_and(|(since, _)| *since <= until)
+    }
+
+    /// A group was written: if it is idle, then since now.
+    fn used(&mut self, id: &GroupId, books: &mut Books) {
+        let now = books.counters.time;
+        let has_members = self.by_id.get(id).is_some_and(|group| group.has_members());
+        self.set_idle(id, (!has_members).then_some(now), books);
+    }
+
+    fn set_idle(&mut self, id: &GroupId, since: Option<TimestampMs>, books: &mut Books) {
+        let Some(group) = self.by_id.get_mut(id).map(Arc::make_mut) else { return };
+        let before = std::mem::replace(&mut group.idle_since, since);
+        self.idle.remove(&(before.unwrap_or(UNKNOWN), id.clone()));
+        if let Some(since) = since {
+            self.idle.insert((since, id.clone()));
+        }
+        if before == since {
+            return;
+        }
+        let key = StateKey::GroupIdle(id.clone());
+        if let Some(before) = before {
+            books.digest.remove(&key, |out| put_idle_since(out, before));
+        }
+        if let Some(since) = since {
+            books.digest.add(&key, |out| put_idle_since(out, since));
+        }
+        books.dirty.group(id);
     }
 
     /// Drops the offsets that groups have in a topic that is gone.
@@ -113,15 +193,15 @@ impl Groups {
         if !group.offsets.is_empty() {
             return;
         }
-        match &group.metadata {
-            Some(metadata) if !metadata.members.is_empty() => return,
-            Some(metadata) => {
-                let key = StateKey::Group(id.clone());
-                books.digest.remove(&key, |out| put_group_metadata(out, metadata));
-                books.dirty.group(id);
-            }
-            None => {}
+        if group.has_members() {
+            return;
         }
+        if let Some(metadata) = &group.metadata {
+            let key = StateKey::Group(id.clone());
+            books.digest.remove(&key, |out| put_group_metadata(out, metadata));
+            books.dirty.group(id);
+        }
+        self.set_idle(id, None, books);
         self.by_id.remove(id);
     }
 
@@ -138,6 +218,18 @@ impl Groups {
             self.by_topic.insert((partition.topic, id.clone()));
         }
         before
+    }
+
+    /// Puts in the time since which a group is idle; `None` when there is no such group.
+    pub(super) fn load_idle(&mut self, id: &GroupId, since: TimestampMs) -> Option<()> {
+        Arc::make_mut(self.by_id.get_mut(id)?).idle_since = Some(since);
+        Some(())
+    }
+
+    /// Makes the index of idle groups.
+    pub(super) fn index_idle(&mut self) {
+        let place = |(id, group): (&GroupId, &Arc<Group>)| Some((group.idle_place()?, id.clone()));
+        self.idle = self.by_id.iter().filter_map(place).collect();
     }
 
     /// Puts in metadata.

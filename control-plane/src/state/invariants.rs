@@ -33,6 +33,7 @@ impl State {
         sequenced(self)?;
         live(self)?;
         counted(self)?;
+        idle(self)?;
         extents_digest(self)?;
         digest(self)
     }
@@ -141,6 +142,17 @@ pub fn counted(state: &State) -> Result<(), Violation> {
     let (counted, found) = (state.size(), state.recount());
     if counted != found {
         return violated("the size", format!("{counted:?} was counted, {found:?} is there"));
+    }
+    Ok(())
+}
+
+/// A group is in the index of idle ones exactly while it has no members, under the time since when.
+pub fn idle(state: &State) -> Result<(), Violation> {
+    let groups = state.groups.by_id.iter();
+    let wanted = groups.filter_map(|(id, group)| Some((group.idle_place()?, id.clone())));
+    let wanted: BTreeSet<_> = wanted.collect();
+    if !wanted.iter().eq(state.groups.idle.iter()) {
+        return violated("the index of idle groups", format!("should be {wanted:?}"));
     }
     Ok(())
 }

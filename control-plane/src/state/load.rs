@@ -132,6 +132,10 @@ impl State {
             }
             StateRecord::DeletedTopics(topics) => self.topics.load_deleted(topics),
             StateRecord::Group(id, metadata) => self.groups.load_metadata(&id, metadata),
+            StateRecord::GroupIdle(id, since) => self
+                .groups
+                .load_idle(&id, since)
+                .ok_or(inconsistent("an idle group that is none"))?,
             StateRecord::GroupOffset(id, partition, offset) => {
                 self.books.tally.group_offsets += 1;
                 self.groups.load_offset(&id, partition, offset);
@@ -167,6 +171,7 @@ impl State {
             }
         }
         self.topics.index_expiries();
+        self.groups.index_idle();
         Ok(())
     }
 }

@@ -39,7 +39,8 @@
 //! A command costs what it changes. Two are paid for by what came before them: deleting a topic
 //! visits each of its extents once (to count what it held of which object) and changes each object
 //! that held some; a tick visits the partitions
-//! whose oldest producer is due, at most once per expiry period and partition.
+//! whose oldest producer is due, at most once per expiry period and partition. Expiring groups visits
+//! those that go.
 
 pub mod books;
 pub mod brokers;
@@ -207,6 +208,10 @@ impl State {
             }
             CommandBody::ForgetObjects(ids) => {
                 self.objects.forget(ids, &mut self.books);
+                Answer::Done
+            }
+            CommandBody::ExpireGroups { until } => {
+                self.groups.expire(*until, &mut self.books);
                 Answer::Done
             }
             CommandBody::AcceptLoss => {

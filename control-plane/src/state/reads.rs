@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ottla_control_api::view::{ClusterView, Extent, ObjectRef, PartitionSnapshot};
 use ottla_control_api::{ExtentPage, FindExtents, GroupState, PartitionBounds, TimestampQuery};
 use ottla_format::state::ExtentEntry;
-use ottla_model::{BrokerAuthor, GroupId, ObjectId, PartitionId};
+use ottla_model::{BrokerAuthor, GroupId, ObjectId, PartitionId, TimestampMs};
 
 use super::State;
 use super::objects::Objects;
@@ -117,5 +117,10 @@ impl State {
     /// The authors whose runs are not over: they have sessions.
     pub fn living_brokers(&self) -> impl Iterator<Item = BrokerAuthor> {
         self.brokers.infos().map(|info| info.author)
+    }
+
+    /// Whether groups have been without members and without a commit since `until` or longer.
+    pub fn has_idle_groups(&self, until: TimestampMs) -> bool {
+        self.groups.has_idle_since(until)
     }
 }

@@ -2,7 +2,7 @@
 
 use ottla_format::state::{
     CHUNK_LENGTH, StateKey, StateRecord, put_committed_offset, put_deleted_topics,
-    put_extent_chunk, put_group_metadata, put_object_chunk, put_outcome,
+    put_extent_chunk, put_group_metadata, put_idle_since, put_object_chunk, put_outcome,
 };
 use ottla_model::PartitionId;
 
@@ -32,6 +32,7 @@ impl State {
             .chain(self.broker_records())
             .chain(self.group_records())
             .chain(self.deleted_topics_record())
+            .chain(self.idle_records())
     }
 
     fn topic_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
@@ -95,6 +96,13 @@ impl State {
         metadata.chain(offsets)
     }
 
+    fn idle_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
+        self.groups.by_id.iter().filter_map(|(id, group)| {
+            let since = group.idle_since?;
+            Some(record(&StateKey::GroupIdle(id.clone()), |out| put_idle_since(out, since)))
+        })
+    }
+
     /// The digest, from every entry anew. Equal to [`State::digest`], always.
     pub fn recompute_digest(&self) -> u128 {
         self.digest_with(|digest, id, partition| {
@@ -134,6 +142,9 @@ impl State {
             if let Some(metadata) = &group.metadata {
                 let key = StateKey::Group(id.clone());
                 digest.add(&key, |out| put_group_metadata(out, metadata));
+            }
+            if let Some(since) = group.idle_since {
+                digest.add(&StateKey::GroupIdle(id.clone()), |out| put_idle_since(out, since));
             }
             for (partition, offset) in &group.offsets {
                 let key = StateKey::GroupOffset(id.clone(), *partition);

@@ -44,6 +44,9 @@ section! {
         /// How long the first rebalance of an empty group waits for more members
         /// (`group.initial.rebalance.delay.ms`).
         group_initial_rebalance_delay: Duration = "3s", range "0ms" to "5m";
+        /// How long the offsets of a group without members are kept after its last member left or its
+        /// last commit (`offsets.retention.minutes`). Then the group is forgotten.
+        offsets_retention: Duration = "7d", range "1s" to "3650d";
         /// Open client connections. There are fewer when the process may not open as many files.
         connections_max: u32 = "50000", range "1" to "1000000";
         /// Open client connections from one address. Loopback addresses are not held to it.

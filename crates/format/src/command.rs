@@ -55,6 +55,12 @@ pub enum CommandBody {
     /// The state is an older copy of what the cluster once was, and whoever runs the cluster gives
     /// up what came after it: runs and producer ids of that time are never confused with new ones.
     AcceptLoss,
+    /// Groups that have been without members and without a commit since `until` or longer are
+    /// forgotten, with their offsets; a bounded number of them, the longest idle first.
+    ExpireGroups {
+        /// In replicated time.
+        until: TimestampMs,
+    },
 }
 
 /// See [`CommandBody::RegisterBroker`]. Answered with [`Answer::Registered`].

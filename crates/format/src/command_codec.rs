@@ -20,6 +20,7 @@
 //! 12 Tick
 //! 13 ForgetObjects        list of (id zigzag, as the difference to the one before)
 //! 14 AcceptLoss           (version 2)
+//! 15 ExpireGroups         until zigzag (version 2)
 //!
 //! author    broker zigzag · broker epoch varint
 //! object    seq varint · attempt varint · size varint · list of batch
@@ -76,6 +77,7 @@ const PUT_GROUP: u8 = 11;
 const TICK: u8 = 12;
 const FORGET_OBJECTS: u8 = 13;
 const ACCEPT_LOSS: u8 = 14;
+const EXPIRE_GROUPS: u8 = 15;
 
 const SAME_TOPIC: u8 = 1 << 0;
 const SAME_INDEX: u8 = 1 << 1;
@@ -111,6 +113,7 @@ fn kind_of(body: &CommandBody) -> u8 {
         CommandBody::Tick => TICK,
         CommandBody::ForgetObjects(_) => FORGET_OBJECTS,
         CommandBody::AcceptLoss => ACCEPT_LOSS,
+        CommandBody::ExpireGroups { .. } => EXPIRE_GROUPS,
     }
 }
 
@@ -150,6 +153,7 @@ impl Command {
             }
             CommandBody::ForgetObjects(objects) => put_object_ids(out, objects),
             CommandBody::Tick | CommandBody::AcceptLoss => {}
+            CommandBody::ExpireGroups { until } => put_zigzag(out, until.0),
         }
     }
 
@@ -199,6 +203,9 @@ impl Command {
             TICK => CommandBody::Tick,
             FORGET_OBJECTS => CommandBody::ForgetObjects(read_object_ids(r)?),
             ACCEPT_LOSS => CommandBody::AcceptLoss,
+            EXPIRE_GROUPS => {
+                CommandBody::ExpireGroups { until: TimestampMs(r.zigzag("idle until")?) }
+            }
             other => {
                 return Err(DecodeError::Invalid {
                     what: "command kind",

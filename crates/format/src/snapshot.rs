@@ -3,7 +3,7 @@
 //! ```text
 //! header
 //!   0   4  magic "OTSN"
-//!   4   2  version = 1
+//!   4   2  version = 2
 //!   6   2  zero
 //!   8  16  cluster id
 //!  24   8  applied: index of the last log entry that is part of it
@@ -40,8 +40,9 @@ use crate::codec::{DecodeError, Reader, Result, put_bytes};
 
 /// The first bytes of a snapshot.
 pub const SNAPSHOT_MAGIC: [u8; 4] = *b"OTSN";
-/// The version that is written, and the highest that is read.
-pub const SNAPSHOT_VERSION: u16 = 1;
+/// The version that is written, and the highest that is read; the lowest is 1, which had no records
+/// of when groups became idle.
+pub const SNAPSHOT_VERSION: u16 = 2;
 /// Length of the header without its meta.
 pub const SNAPSHOT_HEADER_BYTES: usize = 60;
 /// Length of a block's header, and of the part of the footer that stands in its place.
@@ -107,7 +108,7 @@ impl SnapshotHeader {
         }
         let version = r.u16(WHAT)?;
         check(WHAT, bytes)?;
-        if version != SNAPSHOT_VERSION {
+        if !(1..=SNAPSHOT_VERSION).contains(&version) {
             let supported = SNAPSHOT_VERSION;
             return Err(DecodeError::UnsupportedVersion {
                 what: "snapshot",
@@ -286,6 +287,7 @@ mod tests {
     use super::*;
 
     const GOLDEN_V1: &[u8] = include_bytes!("../golden/snapshot_v1.bin");
+    const GOLDEN_V2: &[u8] = include_bytes!("../golden/snapshot_v2.bin");
 
     fn file() -> Vec<u8> {
         let mut out =
@@ -338,11 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn the_golden_snapshot_is_read_and_written_byte_for_byte() {
-        assert_eq!(file(), GOLDEN_V1);
-        let records = read(GOLDEN_V1).unwrap();
-        assert_eq!(records.len(), 4);
-        assert_eq!(records[2], (vec![1, 1], b"value".to_vec()));
+    fn golden_snapshots_are_read_and_the_newest_is_written_byte_for_byte() {
+        assert_eq!(file(), GOLDEN_V2);
+        for golden in [GOLDEN_V1, GOLDEN_V2] {
+            let records = read(golden).unwrap();
+            assert_eq!(records.len(), 4);
+            assert_eq!(records[2], (vec![1, 1], b"value".to_vec()));
+        }
     }
 
     #[test]

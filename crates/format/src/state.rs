@@ -13,6 +13,7 @@
 //! 09 group bytes                                          group metadata
 //! 0a length u32 · group bytes · topic u128 · partition u32   committed offset
 //! 0b                                                      list of (topic u128): deleted ones
+//! 0c group bytes                                          zigzag: idle since then
 //! ```
 //!
 //! Numbers in keys are big-endian, so that a key's kind and owner are a prefix of it and one range
@@ -38,8 +39,8 @@ mod topic;
 
 pub use broker::{BrokerEntry, BrokerStatus, put_outcome};
 pub use counters::Counters;
-pub use group::{put_committed_offset, put_group_metadata};
-pub(crate) use group::{read_committed_offset, read_group_metadata};
+pub use group::{put_committed_offset, put_group_metadata, put_idle_since};
+pub(crate) use group::{read_committed_offset, read_group_metadata, read_idle_since};
 pub use key::{StateKey, StateKeyKind};
 pub use object::{ObjectEntry, ObjectStatus};
 pub use partition::{ExtentEntry, PartitionEntry};

@@ -1,9 +1,12 @@
 //! Groups: offsets and metadata.
 
 use ottla_format::command::*;
+use ottla_format::state::StateRecord;
 use ottla_model::*;
 
 use super::fixture::*;
+use crate::limits::GROUPS_EXPIRED_MAX;
+use crate::state::{RecordDigest, State, StateIdentity};
 
 fn offset(offset: i64) -> CommittedOffset {
     CommittedOffset { offset: Offset(offset), leader_epoch: -1, metadata: "".into() }
@@ -95,5 +98,84 @@ fn a_fenced_coordinator_stores_nothing() {
     let answer = commit(&mut fixture, "g", &[(partition(1, 0), 1)]);
     assert_eq!(answer, Answer::OffsetsCommitted(Err(Fenced)));
     assert_eq!(put(&mut fixture, "g", 1), Answer::GroupStored(Err(Fenced)));
+    assert_eq!(stored(&fixture, "g"), None);
+}
+
+fn expire(fixture: &mut Fixture, until: i64) {
+    let until = TimestampMs(until);
+    fixture.apply(CommandBody::Tick);
+    let has_idle = fixture.state.has_idle_groups(until);
+    let before = fixture.state.digest();
+    fixture.apply(CommandBody::ExpireGroups { until });
+    assert_eq!(fixture.state.digest() != before, has_idle, "nobody asks in vain");
+}
+
+#[test]
+fn a_group_without_members_is_forgotten_when_its_last_use_is_old_enough() {
+    let mut fixture = Fixture::new();
+    fixture.time = 10_000;
+    put(&mut fixture, "left", 1);
+    commit(&mut fixture, "left", &[(partition(1, 0), 5)]);
+    commit(&mut fixture, "alone", &[(partition(1, 0), 6), (partition(1, 1), 7)]);
+    fixture.time = 20_000;
+    commit(&mut fixture, "alone", &[(partition(1, 1), 8)]);
+    put(&mut fixture, "left", 0);
+    fixture.time = 99_000;
+
+    expire(&mut fixture, 19_999);
+    assert_eq!(stored(&fixture, "alone"), Some(vec![6, 8]));
+    assert_eq!(stored(&fixture, "left"), Some(vec![5]));
+    expire(&mut fixture, 20_000);
+    assert_eq!((stored(&fixture, "alone"), stored(&fixture, "left")), (None, None));
+    expire(&mut fixture, 99_000);
+    assert_eq!(fixture.state.size().groups, 0);
+    assert_eq!(fixture.state.size().group_offsets, 0);
+}
+
+#[test]
+fn a_group_with_members_is_never_forgotten() {
+    let mut fixture = Fixture::new();
+    put(&mut fixture, "g", 1);
+    commit(&mut fixture, "g", &[(partition(1, 0), 5)]);
+    fixture.time = i64::MAX;
+    expire(&mut fixture, i64::MAX);
+    assert_eq!(stored(&fixture, "g"), Some(vec![5]));
+}
+
+#[test]
+fn a_command_forgets_a_bounded_number_of_groups_the_longest_idle_first() {
+    let mut fixture = Fixture::new();
+    for at in 0..GROUPS_EXPIRED_MAX + 2 {
+        fixture.time += 1;
+        commit(&mut fixture, &format!("g{at}"), &[(partition(1, 0), 1)]);
+    }
+    expire(&mut fixture, i64::MAX);
+    assert_eq!(fixture.state.size().groups, 2);
+    assert_eq!(stored(&fixture, &format!("g{GROUPS_EXPIRED_MAX}")), Some(vec![1]));
+    expire(&mut fixture, i64::MAX);
+    assert_eq!(fixture.state.size().groups, 0);
+}
+
+/// Its time counts from when it is first seen.
+#[test]
+fn a_group_of_an_older_version_is_kept_for_the_whole_time() {
+    let mut fixture = Fixture::new();
+    commit(&mut fixture, "g", &[(partition(1, 0), 5)]);
+    let state = &fixture.state;
+    let records = state.records().filter(|(key, _)| key[0] != 12);
+    let mut digest = RecordDigest::default();
+    let records: Vec<_> = records.collect();
+    for (key, value) in &records {
+        digest.add(&StateRecord::decode(key, value).unwrap());
+    }
+    let identity = StateIdentity { digest: digest.sum(), ..state.identity() };
+    fixture.state = State::from_records(identity, records).unwrap();
+    fixture.time = 50_000;
+    expire(&mut fixture, 40_000);
+    assert_eq!(stored(&fixture, "g"), Some(vec![5]));
+    fixture.time = 90_000;
+    expire(&mut fixture, 49_999);
+    assert_eq!(stored(&fixture, "g"), Some(vec![5]));
+    expire(&mut fixture, 50_000);
     assert_eq!(stored(&fixture, "g"), None);
 }

@@ -62,6 +62,8 @@ pub(super) struct Model {
     pub(super) forgotten: BTreeSet<u64>,
     pub(super) offsets: BTreeMap<(GroupId, PartitionId), CommittedOffset>,
     pub(super) groups: BTreeMap<GroupId, GroupMetadata>,
+    /// When a group was last written.
+    used: BTreeMap<GroupId, i64>,
 }
 
 impl Model {
@@ -137,6 +139,7 @@ impl Model {
                 let mut unknown = Vec::new();
                 for (partition, offset) in &commit.offsets {
                     if self.partition(*partition).is_some() {
+                        self.used.insert(commit.group.clone(), self.time);
                         self.offsets.insert((commit.group.clone(), *partition), offset.clone());
                     } else {
                         unknown.push(*partition);
@@ -153,6 +156,7 @@ impl Model {
                     self.groups.remove(&put.group);
                 } else {
                     self.groups.insert(put.group.clone(), put.metadata.clone());
+                    self.used.insert(put.group.clone(), self.time);
                 }
                 Answer::GroupStored(Ok(()))
             }
@@ -163,6 +167,20 @@ impl Model {
                     partition.sent.retain(|_, sent| {
                         sent.last().is_some_and(|last| last.at + PRODUCER_EXPIRY_MS > now)
                     });
+                }
+                Answer::Done
+            }
+            CommandBody::ExpireGroups { until } => {
+                let groups = &self.groups;
+                let due = |group: &GroupId, at: &i64| {
+                    let members = groups.get(group).map_or(0, |metadata| metadata.members.len());
+                    members == 0 && *at <= until.0
+                };
+                let due: Vec<GroupId> =
+                    self.used.iter().filter(|(g, at)| due(g, at)).map(|(g, _)| g.clone()).collect();
+                for group in due {
+                    self.groups.remove(&group);
+                    self.offsets.retain(|(of, _), _| *of != group);
                 }
                 Answer::Done
             }

@@ -29,6 +29,7 @@ enum Op {
     Pass { ms: i64 },
     Forget { objects: Vec<u64> },
     AcceptLoss,
+    ExpireGroups { ago: i64 },
     Reload,
 }
 
@@ -97,6 +98,7 @@ fn an_op() -> impl Strategy<Value = Op> {
         1 => proptest::collection::vec(0u64..12, 0..5)
             .prop_map(|objects| Op::Forget { objects }),
         1 => Just(Op::AcceptLoss),
+        2 => (0i64..2_000).prop_map(|ago| Op::ExpireGroups { ago }),
         1 => Just(Op::Reload),
     ]
 }
@@ -213,6 +215,9 @@ impl World {
                 CommandBody::ForgetObjects(objects.iter().copied().map(ObjectId).collect())
             }
             Op::AcceptLoss => CommandBody::AcceptLoss,
+            Op::ExpireGroups { ago } => {
+                CommandBody::ExpireGroups { until: TimestampMs(self.time - ago) }
+            }
             Op::Reload => CommandBody::Tick,
         }
     }

@@ -129,7 +129,8 @@ fn samples_v1() -> Vec<Command> {
 
 /// The kinds that version 2 added. Only ever added to, like the golden file that holds them.
 fn samples_v2() -> Vec<Command> {
-    timed(vec![CommandBody::AcceptLoss])
+    let until = TimestampMs(1_699_000_000_000);
+    timed(vec![CommandBody::AcceptLoss, CommandBody::ExpireGroups { until }])
 }
 
 fn timed(bodies: Vec<CommandBody>) -> Vec<Command> {
@@ -278,7 +279,7 @@ proptest! {
 
     #[test]
     fn any_bytes_decode_without_panic(
-        kind in 0u8..16,
+        kind in 0u8..18,
         rest in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let mut bytes = vec![version_of(kind), 0, kind];

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ottla_model::Offset;
+use ottla_model::{Offset, TimestampMs};
 
 use crate::codec::{Reader, Result, put_bytes, put_flag, put_text, put_varint, put_zigzag};
 use crate::command::{CommittedOffset, GroupMember, GroupMetadata};
@@ -27,6 +27,15 @@ pub(crate) fn read_committed_offset(r: &mut Reader<'_>) -> Result<CommittedOffse
         leader_epoch: r.narrow_zigzag("leader epoch")?,
         metadata: r.text("offset metadata")?.into(),
     })
+}
+
+/// Appends the time since which a group has been without members and without a commit.
+pub fn put_idle_since(out: &mut Vec<u8>, since: TimestampMs) {
+    put_zigzag(out, since.0);
+}
+
+pub(crate) fn read_idle_since(r: &mut Reader<'_>) -> Result<TimestampMs> {
+    Ok(TimestampMs(r.zigzag("idle since")?))
 }
 
 /// Appends a group's metadata.

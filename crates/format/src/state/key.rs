@@ -32,6 +32,8 @@ pub enum StateKeyKind {
     GroupOffset = 10,
     /// The topics that were deleted last.
     DeletedTopics = 11,
+    /// Since when a group has been idle.
+    GroupIdle = 12,
 }
 
 /// What a record is about.
@@ -59,6 +61,8 @@ pub enum StateKey {
     GroupOffset(GroupId, PartitionId),
     /// The topics that were deleted last.
     DeletedTopics,
+    /// Since when a group has been without members and without a commit.
+    GroupIdle(GroupId),
 }
 
 impl StateKey {
@@ -90,6 +94,10 @@ impl StateKey {
             }
             Self::Group(group) => {
                 out.push(StateKeyKind::Group as u8);
+                out.extend_from_slice(group.as_str().as_bytes());
+            }
+            Self::GroupIdle(group) => {
+                out.push(StateKeyKind::GroupIdle as u8);
                 out.extend_from_slice(group.as_str().as_bytes());
             }
             Self::GroupOffset(group, partition) => {
@@ -152,6 +160,7 @@ impl StateKey {
                 Self::GroupOffset(read_group(r, length)?, read_partition(r)?)
             }
             11 => Self::DeletedTopics,
+            12 => Self::GroupIdle(read_group(r, bytes.len() - 1)?),
             other => {
                 return Err(DecodeError::Invalid {
                     what: "state key kind (written by a newer version of ottla?)",

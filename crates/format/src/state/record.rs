@@ -1,14 +1,14 @@
 //! Whole records: a key with the value that belongs to it.
 
-use ottla_model::{BrokerId, GroupId, ObjectSeq, PartitionId, ProducerId, TopicId};
+use ottla_model::{BrokerId, GroupId, ObjectSeq, PartitionId, ProducerId, TimestampMs, TopicId};
 
 use super::broker::read_outcome;
 use super::object::OBJECT_BYTES_MIN;
 use super::partition::EXTENT_BYTES_MIN;
 use super::{
     BrokerEntry, CHUNK_LENGTH, Counters, ExtentEntry, ObjectEntry, PartitionEntry, ProducerEntry,
-    StateKey, TopicEntry, put_committed_offset, put_group_metadata, put_outcome,
-    read_committed_offset, read_group_metadata,
+    StateKey, TopicEntry, put_committed_offset, put_group_metadata, put_idle_since, put_outcome,
+    read_committed_offset, read_group_metadata, read_idle_since,
 };
 use crate::codec::{DecodeError, Reader, Result, put_varint};
 use crate::command::{CommittedOffset, GroupMetadata, ObjectOutcome};
@@ -38,6 +38,9 @@ pub enum StateRecord {
     GroupOffset(GroupId, PartitionId, CommittedOffset),
     /// The topics that were deleted last, oldest deletion first. Absent when there is none.
     DeletedTopics(Vec<TopicId>),
+    /// Since when a group has been without members and without a commit. Absent while it has
+    /// members, and where a version that did not keep the time wrote the group last.
+    GroupIdle(GroupId, TimestampMs),
 }
 
 /// Appends the value of an extent chunk.
@@ -71,6 +74,7 @@ impl StateRecord {
             Self::Outcome(broker, seq, _) => StateKey::Outcome(*broker, *seq),
             Self::Group(group, _) => StateKey::Group(group.clone()),
             Self::DeletedTopics(_) => StateKey::DeletedTopics,
+            Self::GroupIdle(group, _) => StateKey::GroupIdle(group.clone()),
             Self::GroupOffset(group, partition, _) => {
                 StateKey::GroupOffset(group.clone(), *partition)
             }
@@ -91,6 +95,7 @@ impl StateRecord {
             Self::Group(_, metadata) => put_group_metadata(out, metadata),
             Self::GroupOffset(_, _, offset) => put_committed_offset(out, offset),
             Self::DeletedTopics(topics) => put_deleted_topics(out, topics.iter().copied()),
+            Self::GroupIdle(_, since) => put_idle_since(out, *since),
         }
     }
 
@@ -119,6 +124,7 @@ impl StateRecord {
                 Self::GroupOffset(group, partition, read_committed_offset(r)?)
             }
             StateKey::DeletedTopics => Self::DeletedTopics(read_deleted_topics(r)?),
+            StateKey::GroupIdle(group) => Self::GroupIdle(group, read_idle_since(r)?),
         };
         reader.finish("state record")?;
         Ok(record)

@@ -13,7 +13,10 @@ use crate::codec::{DecodeError, Reader, put_bytes};
 use crate::command::{BatchOutcome, BatchRefusal, CommittedOffset, GroupMetadata, ObjectOutcome};
 
 const GOLDEN_V1: &[u8] = include_bytes!("../../golden/state_v1.bin");
+/// The kinds that snapshot and checkpoint of version 2 added.
+const GOLDEN_V2: &[u8] = include_bytes!("../../golden/state_v2.bin");
 const GOLDEN_HEAD_V1: &[u8] = include_bytes!("../../golden/checkpoint_head_v1.bin");
+const GOLDEN_HEAD_V2: &[u8] = include_bytes!("../../golden/checkpoint_head_v2.bin");
 
 fn extent(at: i64) -> ExtentEntry {
     ExtentEntry {
@@ -48,8 +51,18 @@ fn producer(batches: i32) -> ProducerEntry {
     entry
 }
 
-/// A record of each kind. Only ever added to, like the golden file that holds them.
+/// A record of each kind.
 fn samples() -> Vec<StateRecord> {
+    [samples_v1(), samples_v2()].concat()
+}
+
+/// Only ever added to, like the golden file that holds them.
+fn samples_v2() -> Vec<StateRecord> {
+    vec![StateRecord::GroupIdle(GroupId::from("readers"), TimestampMs(1_700_000_000_000))]
+}
+
+/// The kinds of version 1, as in its golden file.
+fn samples_v1() -> Vec<StateRecord> {
     let partition = PartitionId { topic: TopicId(0xa), index: PartitionIndex(3) };
     let broker = BrokerEntry {
         epoch: BrokerEpoch(5),
@@ -140,20 +153,22 @@ fn encoded(record: &StateRecord) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn golden_records_are_read_and_written_byte_for_byte() {
-    let mut written = Vec::new();
-    for record in samples() {
-        let (key, value) = encoded(&record);
-        put_bytes(&mut written, &key);
-        put_bytes(&mut written, &value);
+    for (samples, file) in [(samples_v1(), GOLDEN_V1), (samples_v2(), GOLDEN_V2)] {
+        let mut written = Vec::new();
+        for record in &samples {
+            let (key, value) = encoded(record);
+            put_bytes(&mut written, &key);
+            put_bytes(&mut written, &value);
+        }
+        assert_eq!(written, file);
+        let mut golden = Reader::new(file);
+        for record in samples {
+            let key = golden.bytes("key").unwrap();
+            let value = golden.bytes("value").unwrap();
+            assert_eq!(StateRecord::decode(key, value).unwrap(), record);
+        }
+        golden.finish("golden file").unwrap();
     }
-    assert_eq!(written, GOLDEN_V1);
-    let mut golden = Reader::new(GOLDEN_V1);
-    for record in samples() {
-        let key = golden.bytes("key").unwrap();
-        let value = golden.bytes("value").unwrap();
-        assert_eq!(StateRecord::decode(key, value).unwrap(), record);
-    }
-    golden.finish("golden file").unwrap();
 }
 
 #[test]
@@ -174,7 +189,7 @@ fn a_cut_at_any_byte_is_an_error() {
             assert!(StateRecord::decode(&key, &value[..cut]).is_err(), "{record:?} at {cut}");
         }
         // A group's key is its name: a shorter one is another group.
-        let is_name = matches!(record, StateRecord::Group(..));
+        let is_name = matches!(record, StateRecord::Group(..) | StateRecord::GroupIdle(..));
         for cut in (0..key.len()).filter(|_| !is_name) {
             assert!(StateKey::decode(&key[..cut]).is_err(), "{record:?} at {cut}");
         }
@@ -197,8 +212,8 @@ fn a_flip_of_any_bit_is_an_error_or_another_record() {
 
 #[test]
 fn a_record_of_an_unknown_kind_is_an_error() {
-    let error = StateRecord::decode(&[12, 0, 0], &[]).unwrap_err();
-    assert!(matches!(error, DecodeError::Invalid { value: 12, .. }));
+    let error = StateRecord::decode(&[13, 0, 0], &[]).unwrap_err();
+    assert!(matches!(error, DecodeError::Invalid { value: 13, .. }));
 }
 
 #[test]
@@ -219,9 +234,11 @@ fn a_producer_remembers_its_last_five_batches() {
 }
 
 #[test]
-fn the_golden_checkpoint_head_is_read_and_written_byte_for_byte() {
-    assert_eq!(head().encode(), GOLDEN_HEAD_V1);
-    assert_eq!(CheckpointHead::decode(GOLDEN_HEAD_V1).unwrap(), head());
+fn golden_checkpoint_heads_are_read_and_the_newest_is_written_byte_for_byte() {
+    assert_eq!(head().encode(), GOLDEN_HEAD_V2);
+    for golden in [GOLDEN_HEAD_V1, GOLDEN_HEAD_V2] {
+        assert_eq!(CheckpointHead::decode(golden).unwrap(), head());
+    }
 }
 
 #[test]

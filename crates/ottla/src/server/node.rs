@@ -192,6 +192,7 @@ async fn open_controller(
     let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
     let mut controller = ControllerOptions::new(&options.data_dir, node_id);
     controller.address = options.rpc_listen.to_string();
+    controller.offsets_retention = options.offsets_retention;
     controller.condemned_delay = options.condemned_delay;
     controller.log.segment_bytes = options.controller.log_file_size.0;
     controller.snapshot_entries = u64::from(options.controller.snapshot_entries);

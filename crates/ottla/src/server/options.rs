@@ -36,6 +36,8 @@ pub struct NodeOptions {
     pub sweep: SweepOptions,
     /// The control plane's files.
     pub controller: ottla_config::Controller,
+    /// How long the control plane keeps the offsets of a group without members.
+    pub offsets_retention: Duration,
     /// How long the control plane keeps an object without a reference.
     pub condemned_delay: Duration,
     /// The broker.
@@ -89,6 +91,7 @@ impl NodeOptions {
                 share_percent: config.sweep.share_percent,
             },
             controller: config.controller.clone(),
+            offsets_retention: config.kafka.offsets_retention,
             condemned_delay: config.sweep.condemned_delay,
             broker: broker_options(config)?,
         })
