@@ -103,6 +103,8 @@ pub struct Checkpoint {
     tree: Option<Tree>,
     /// What the tree holds.
     written: Option<AppliedIndex>,
+    /// What its files took when it held one state, written at once.
+    fresh_bytes: u64,
 }
 
 impl Checkpoint {
@@ -113,11 +115,15 @@ impl Checkpoint {
         path: &Path,
         cluster: ClusterId,
     ) -> Result<(Self, Option<Loaded>), CheckpointError> {
-        let mut checkpoint = Self { path: path.to_owned(), cluster, tree: None, written: None };
+        let path = path.to_owned();
+        let mut checkpoint = Self { path, cluster, tree: None, written: None, fresh_bytes: 0 };
         match checkpoint.try_open() {
             Ok(loaded) => Ok((checkpoint, loaded)),
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "deleting the checkpoint; it is rebuilt from snapshot and log");
+                tracing::warn!(
+                    %error, path = %checkpoint.path.display(),
+                    "deleting the checkpoint; it is rebuilt from snapshot and log"
+                );
                 checkpoint.reset()?;
                 Ok((checkpoint, None))
             }
@@ -148,21 +154,27 @@ impl Checkpoint {
             return Ok(());
         }
         tree.write(copy, dirty, meta)?;
+        if self.written.is_none() {
+            self.fresh_bytes = tree.bytes_on_disk()?;
+        }
         self.written = Some(copy.applied());
         Ok(())
     }
 
-    /// Whether its files are larger than `spare` bytes more than the state's entries in memory, which
-    /// take about three times what their records do.
+    /// Whether its files are larger than `spare` bytes more than they need to be: than the state's
+    /// entries in memory, which take about three times what their records do, and than they were
+    /// after the first write into an empty tree. (Long texts of clients do not count in the former.)
     fn is_bloated(&self, copy: &State, spare: u64) -> Result<bool, CheckpointError> {
         let Some(tree) = &self.tree else { return Ok(false) };
-        Ok(tree.bytes_on_disk()? > copy.size().bytes().saturating_add(spare))
+        let needed = copy.size().bytes().max(self.fresh_bytes);
+        Ok(tree.bytes_on_disk()? > needed.saturating_add(spare))
     }
 
     /// Deletes whatever is there and begins with an empty tree.
     pub fn reset(&mut self) -> Result<(), CheckpointError> {
         self.tree = None;
         self.written = None;
+        self.fresh_bytes = 0;
         match fs::remove_dir_all(&self.path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(CheckpointError::Io { path: self.path.clone(), source });

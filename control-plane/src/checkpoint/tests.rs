@@ -64,6 +64,18 @@ fn what_changed_is_written_and_comes_back() {
 }
 
 #[test]
+fn a_tree_that_was_written_at_once_is_not_bloated_whatever_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut checkpoint, _) = Checkpoint::open(&folder.path().join("checkpoint"), CLUSTER).unwrap();
+    let mut state = State::new(CLUSTER);
+    create(&mut state, 1..=20);
+    // Stands for what clients store beside their offsets.
+    let texts = vec![7; 4 << 20];
+    write(&mut checkpoint, &mut state, &texts);
+    assert!(!checkpoint.is_bloated(&state, 1 << 20).unwrap());
+}
+
+#[test]
 fn a_tree_is_bloated_when_its_files_outgrow_the_state_and_not_when_it_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
