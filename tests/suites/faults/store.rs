@@ -50,11 +50,13 @@ async fn f08_a_store_that_says_slow_down_is_not_driven_further() -> Result<()> {
     let round = Round::start("f08").await?;
     let before = round.clients.stored_per_second().await;
     let (asked, objects) = (round.node.store().puts().len(), round.node.objects()?);
+    let latency = Latency { usual: Duration::from_millis(20), ..Latency::default() };
+    round.node.store().set_rates(FaultRates { latency, ..FaultRates::default() });
     round.node.store().set_write_capacity(Some(SERVED));
     delay(STORM).await;
     let asked = (round.node.store().puts().len() - asked) as f64;
     let stored = (round.node.objects()? - objects) as f64;
-    round.node.store().set_write_capacity(None);
+    round.node.end_faults()?;
     let back = round.clients.come_back(before).await?;
     println!("f08: {asked} requests for {stored} objects; as fast as before after {back:.1?}");
     ensure!(asked <= 2.5 * stored, "{asked} requests for {stored} objects");
