@@ -1,8 +1,7 @@
 //! The HTTP listener for operators: liveness, readiness, metrics.
 //!
-//! It opens when the log is replayed, before the object store is asked for anything, so that a node
-//! that waits for the store or drains can be told from a dead one. It has no authentication and
-//! changes nothing.
+//! It opens when the log is replayed, before the object store is claimed, so that a node that waits
+//! for the store or drains can be told from a dead one. It has no authentication and changes nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

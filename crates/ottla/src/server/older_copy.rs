@@ -34,9 +34,10 @@ impl Age {
             .await
             .context("cannot see how far the cluster was, in the object store")?;
         let (last, highest) = (opened.last_entry(), heights.last().copied());
-        let is_loss_accepted = highest.is_some() && highest == accepted;
-        if let Some(highest) = highest
-            && highest > last
+        let missing = highest.filter(|highest| *highest > last);
+        // A number that was accepted once says nothing about a log that has passed it.
+        let is_loss_accepted = missing.is_some() && missing == accepted;
+        if let Some(highest) = missing
             && !is_loss_accepted
         {
             let (last, highest) = (last.0, highest.0);
