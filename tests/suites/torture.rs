@@ -62,6 +62,12 @@ async fn fsck_names_an_object_that_is_missing_and_counts_one_that_nobody_knows()
     ensure!(!status.success() && complaints.contains(&name), "{table}{complaints}");
     ensure!(count(&table, "missing")? == 1, "{table}");
     ensure!(count(&table, "orphans")? + count(&table, "foreign")? == 1, "{table}");
+
+    let objects = server.data().join("objects");
+    fs::rename(&objects, scratch.path().join("elsewhere"))?;
+    let (status, _, complaints) = server.run("fsck").await?;
+    ensure!(!status.success() && complaints.contains("no such directory"), "{complaints}");
+    ensure!(!objects.exists(), "it was made");
     scratch.done();
     Ok(())
 }

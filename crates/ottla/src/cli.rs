@@ -28,7 +28,7 @@ pub enum Subcommands {
     /// Prints what there is, one count per line: objects with records (live) and their bytes,
     /// objects that the sweep will delete (condemned, orphans), uploads that can still be
     /// committed (undecided), objects of others (foreign). Fails when the state is damaged or an
-    /// object with records is missing or has another length. Changes nothing in the bucket.
+    /// object with records is missing or has another length. Changes no object.
     Fsck(SettingArgs),
     /// Show and check settings.
     #[command(subcommand)]

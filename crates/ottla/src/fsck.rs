@@ -3,8 +3,9 @@
 //! The controller is started as the server would start it (the data directory is locked, a torn end
 //! of the log is dropped, the node elects itself), and no broker registers: what the last run left
 //! is seen as it was left. The state's promises are checked, then the bucket is listed and every
-//! object in it judged, and every object that records are in is looked for. Nothing is repaired and
-//! nothing is deleted: that is the sweep's work.
+//! object in it judged, and every object that records are in is looked for. Nothing is repaired, and
+//! no object is deleted: that is the sweep's work. (Of a local directory, what is left of unfinished
+//! uploads goes, as at every start.)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use ottla_control_plane::service::{ControllerOptions, OpenedController};
 use ottla_control_plane::state::State;
 use ottla_env::{Clock, Random};
 use ottla_model::ObjectName;
-use ottla_object_io::{ObjectEntry, keys};
+use ottla_object_io::{ObjectEntry, StoreUrl, keys};
 use ottla_telemetry::Metrics;
 
 use crate::exit::Failure;
@@ -47,6 +48,14 @@ async fn look(options: &NodeOptions) -> Result<Findings> {
         "there is no node's data in {} (choose the place with --data-dir)",
         options.data_dir.display()
     );
+    // Opening it would make it, and then every object is missing.
+    if let StoreUrl::File(objects) = options.store_url.parse()? {
+        ensure!(
+            objects.is_dir(),
+            "there are no objects in {}: no such directory (choose the place with --object-store)",
+            objects.display()
+        );
+    }
     let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
     let (metrics, random) = (Metrics::new(), Random::system());
     let controller = ControllerOptions::new(&options.data_dir, node_id);
