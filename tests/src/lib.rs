@@ -28,6 +28,7 @@ pub mod codecs;
 pub mod driver;
 pub mod edge;
 pub mod kcat;
+pub mod member;
 pub mod payload;
 pub mod raw;
 pub mod real_clients;

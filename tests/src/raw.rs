@@ -40,6 +40,8 @@ pub mod version {
     pub const JOIN_GROUP: i16 = 7;
     /// Flexible encoding.
     pub const SYNC_GROUP: i16 = 5;
+    /// Flexible encoding.
+    pub const HEARTBEAT: i16 = 4;
     /// Several members per request.
     pub const LEAVE_GROUP: i16 = 4;
     /// By topic name.

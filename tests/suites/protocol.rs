@@ -1,23 +1,18 @@
 //! What client libraries seldom do on a socket, and the order of answers. Attacks are in `edge`.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, FindCoordinatorRequest, GroupId, JoinGroupRequest,
-    LeaveGroupRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
-    SyncGroupRequest,
+    ApiVersionsRequest, ApiVersionsResponse, LeaveGroupRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
-use ottla_env::delay;
+use ottla_tests::member::{Member, coordinator, group_id};
 use ottla_tests::raw::{RawClient, topic_name, version};
 use ottla_tests::server::Server;
 use ottla_tests::{Scratch, topic};
@@ -39,10 +34,6 @@ async fn check_alive(server: &mut Server) -> Result<()> {
     let mut client = RawClient::connect(&server.bootstrap()).await?;
     ensure!(client.brokers().await? == 1, "no broker in the metadata");
     Ok(())
-}
-
-fn group_id(name: &'static str) -> GroupId {
-    GroupId(StrBytes::from_static_str(name))
 }
 
 fn commit(
@@ -84,25 +75,12 @@ async fn committed(bootstrap: &str, group: &'static str) -> Result<i64> {
     Ok(partition.context("no partition in the answer")?.committed_offset)
 }
 
-/// A connection to the group's coordinator, once there is one.
-async fn coordinator(bootstrap: &str, group: &'static str) -> Result<RawClient> {
-    const TRIES: usize = 100;
-    let mut client = RawClient::connect(bootstrap).await?;
-    let request = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str(group));
-    for _ in 0..TRIES {
-        if client.call(version::FIND_COORDINATOR, &request).await?.error_code == 0 {
-            return Ok(client);
-        }
-        delay(Duration::from_millis(100)).await;
-    }
-    bail!("no coordinator of {group}")
-}
-
 #[tokio::test]
 async fn a_thousand_pipelined_offset_commits_end_at_the_last() -> Result<()> {
     const COMMITS: i64 = 1_000;
     let (scratch, _server, bootstrap) = start("pipelined-commits").await?;
-    let mut client = coordinator(&bootstrap, "pipelined").await?;
+    let mut client = RawClient::connect(&bootstrap).await?;
+    coordinator(&mut client, "pipelined").await?;
     for offset in 1..=COMMITS {
         let request = commit("pipelined", &StrBytes::new(), -1, offset);
         client.send(version::OFFSET_COMMIT, &request).await?;
@@ -116,50 +94,16 @@ async fn a_thousand_pipelined_offset_commits_end_at_the_last() -> Result<()> {
     Ok(())
 }
 
-/// Joins as the only member; answers its member id and the generation.
-async fn join(client: &mut RawClient, group: &'static str) -> Result<(StrBytes, i32)> {
-    /// Kafka's MEMBER_ID_REQUIRED: join again with the id that came with it.
-    const MEMBER_ID_REQUIRED: i16 = 79;
-    let protocol = JoinGroupRequestProtocol::default()
-        .with_name(StrBytes::from_static_str("range"))
-        .with_metadata(Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
-    let mut request = JoinGroupRequest::default()
-        .with_group_id(group_id(group))
-        .with_session_timeout_ms(30_000)
-        .with_rebalance_timeout_ms(30_000)
-        .with_protocol_type(StrBytes::from_static_str("consumer"))
-        .with_protocols(vec![protocol]);
-    let mut answer = client.call(version::JOIN_GROUP, &request).await?;
-    if answer.error_code == MEMBER_ID_REQUIRED {
-        request.member_id = answer.member_id;
-        answer = client.call(version::JOIN_GROUP, &request).await?;
-    }
-    ensure!(answer.error_code == 0, "join: error {}", answer.error_code);
-    let assignment = SyncGroupRequestAssignment::default()
-        .with_member_id(answer.member_id.clone())
-        .with_assignment(Bytes::from_static(b"anything"));
-    let sync = SyncGroupRequest::default()
-        .with_group_id(group_id(group))
-        .with_generation_id(answer.generation_id)
-        .with_member_id(answer.member_id.clone())
-        .with_protocol_type(Some(StrBytes::from_static_str("consumer")))
-        .with_protocol_name(Some(StrBytes::from_static_str("range")))
-        .with_assignments(vec![assignment]);
-    let synced = client.call(version::SYNC_GROUP, &sync).await?;
-    ensure!(synced.error_code == 0, "sync: error {}", synced.error_code);
-    ensure!(&synced.assignment[..] == b"anything", "another assignment: {:?}", synced.assignment);
-    Ok((answer.member_id, answer.generation_id))
-}
-
 #[tokio::test]
 async fn an_offset_commit_followed_at_once_by_leave_group_is_committed() -> Result<()> {
     let (scratch, _server, bootstrap) = start("commit-leave").await?;
-    let mut client = coordinator(&bootstrap, "leaver").await?;
-    let (member, generation) = join(&mut client, "leaver").await?;
+    let mut client = RawClient::connect(&bootstrap).await?;
+    coordinator(&mut client, "leaver").await?;
+    let Member { group, id, generation } = Member::join(&mut client, "leaver").await?;
     let leave = LeaveGroupRequest::default()
-        .with_group_id(group_id("leaver"))
-        .with_members(vec![MemberIdentity::default().with_member_id(member.clone())]);
-    client.send(version::OFFSET_COMMIT, &commit("leaver", &member, generation, 42)).await?;
+        .with_group_id(group)
+        .with_members(vec![MemberIdentity::default().with_member_id(id.clone())]);
+    client.send(version::OFFSET_COMMIT, &commit("leaver", &id, generation, 42)).await?;
     client.send(version::LEAVE_GROUP, &leave).await?;
     receive_commit(&mut client).await?;
     let left = client.receive::<LeaveGroupRequest>().await?;

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest};
 use ottla_env::delay;
 use ottla_tests::edge::{Edge, HONEST, TOPIC};
+use ottla_tests::member::{Member, coordinator};
 use ottla_tests::raw::{RawClient, version};
+use ottla_tests::scrape::Scrape;
 use ottla_tests::topic;
 use tokio::time::{Instant, timeout};
 
@@ -67,6 +69,9 @@ async fn f46_with_the_produce_budget_full_all_else_is_served_at_once() -> Result
     let edge = Edge::start("full-budget", &[("OTTLA__PRODUCE__BUDGET_BYTES", "8MiB")]).await?;
     let mut honest = RawClient::connect_from(HONEST, &edge.bootstrap).await?;
     produce(&mut honest, large_batch(1_000)?).await?;
+    let mut other = RawClient::connect_from(HONEST, &edge.bootstrap).await?;
+    coordinator(&mut other, "beside").await?;
+    let member = Member::join(&mut other, "beside").await?;
     let mut holders = Vec::new();
     for n in 0..8 {
         let mut client = RawClient::connect_from(address(n), &edge.bootstrap).await?;
@@ -79,8 +84,8 @@ async fn f46_with_the_produce_budget_full_all_else_is_served_at_once() -> Result
     honest.send(version::PRODUCE, &topic::produce_request(TOPIC, 0, batch)).await?;
 
     let begin = Instant::now();
-    let mut other = RawClient::connect_from(HONEST, &edge.bootstrap).await?;
     for _ in 0..20 {
+        member.heartbeat(&mut other).await?;
         other.call(0, &ApiVersionsRequest::default()).await?;
         let metadata = MetadataRequest::default().with_topics(Some(Vec::new()));
         other.call(version::METADATA, &metadata).await?;
@@ -126,12 +131,21 @@ async fn f43_a_byte_now_and_then_keeps_no_connection_for_long() -> Result<()> {
     edge.survived(64 << 20).await
 }
 
-/// Asks for as much as there is, again and again, and reads nothing.
-async fn ask_without_reading(from: Ipv4Addr, bootstrap: &str) -> Result<RawClient> {
+/// Asks for this much from an offset on.
+fn fetch(offset: i64, bytes_max: i32) -> FetchRequest {
+    let mut request = topic::fetch_request(TOPIC, 0, offset).with_max_bytes(bytes_max);
+    request.topics[0].partitions[0].partition_max_bytes = bytes_max;
+    request
+}
+
+/// Sends requests and reads nothing.
+async fn ask_without_reading(
+    from: Ipv4Addr,
+    bootstrap: &str,
+    requests: impl IntoIterator<Item = FetchRequest>,
+) -> Result<RawClient> {
     let mut client = RawClient::connect_from(from, bootstrap).await?;
-    let mut request: FetchRequest = topic::fetch_request(TOPIC, 0, 0).with_max_bytes(i32::MAX);
-    request.topics[0].partitions[0].partition_max_bytes = i32::MAX;
-    for _ in 0..10 {
+    for request in requests {
         client.send(version::FETCH, &request).await?;
     }
     Ok(client)
@@ -154,7 +168,8 @@ async fn f44_clients_that_never_read_hold_a_bounded_amount_and_are_closed() -> R
     }
     let mut silent = Vec::new();
     for n in 0..40 {
-        silent.push(ask_without_reading(address(n), &edge.bootstrap).await?);
+        let all_there_is = vec![fetch(0, i32::MAX); 10];
+        silent.push(ask_without_reading(address(n), &edge.bootstrap, all_there_is).await?);
     }
     // Once the memory is taken, others get theirs when the silent ones are closed.
     let mut patient = RawClient::connect_from(HONEST, &edge.bootstrap)
@@ -170,10 +185,50 @@ async fn f44_clients_that_never_read_hold_a_bounded_amount_and_are_closed() -> R
     ensure!(held.is_some(), "no metric of memory");
     let deadline = Instant::now() + Duration::from_secs(30);
     let said = "the client does not read its answers";
-    while !edge.server.output().contains(said) {
+    let line = loop {
+        let log = edge.server.output();
+        if let Some(line) = log.lines().find(|line| line.contains(said)) {
+            break line.to_owned();
+        }
         ensure!(Instant::now() < deadline, "no line about a silent client");
         delay(Duration::from_millis(100)).await;
-    }
+    };
+    ensure!(line.contains("client=127.0.1."), "who? {line}");
     drop(silent);
     edge.survived(400 << 20).await
+}
+
+/// What is older than the cache comes from the store, for a bounded number of fetches at a time.
+/// Those of clients that never read give their places back all the same.
+#[tokio::test]
+async fn f44_old_data_is_served_beside_clients_that_asked_for_it_and_never_read() -> Result<()> {
+    const BATCHES: i64 = 100;
+    const ASKED_BYTES: i32 = 20 << 20;
+    let flags = [("OTTLA__CACHE__BYTES", "8MiB"), ("OTTLA__KAFKA__ANSWER_BYTES", "1GiB")];
+    let mut edge = Edge::start("never-reads-old", &flags).await?;
+    let mut honest = RawClient::connect_from(HONEST, &edge.bootstrap).await?;
+    for _ in 0..BATCHES {
+        produce(&mut honest, large_batch(1_000_000)?).await?;
+    }
+    let mut silent = Vec::new();
+    for n in 0..6 {
+        let requests = [0, 13, 26, 39].map(|from| fetch(from + n as i64, ASKED_BYTES));
+        silent.push(ask_without_reading(address(n), &edge.bootstrap, requests).await?);
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let held = |scrape: Scrape| scrape.sum("ottla_memory_bytes", &[("owner", "answers")]);
+    while held(edge.server.scrape().await?) < 6.0 * f64::from(ASKED_BYTES) / 2.0 {
+        ensure!(Instant::now() < deadline, "the silent ones were not answered");
+        delay(Duration::from_millis(50)).await;
+    }
+    let begin = Instant::now();
+    for from in [65, 78, 70] {
+        let answer = honest.call(version::FETCH, &fetch(from, ASKED_BYTES)).await?;
+        let records = answer.responses[0].partitions[0].records.as_ref();
+        ensure!(records.is_some_and(|records| records.len() > 10_000_000), "from {from}");
+    }
+    ensure!(begin.elapsed() < Duration::from_secs(15), "it took {:?}", begin.elapsed());
+    edge.look()?;
+    drop(silent);
+    edge.survived(500 << 20).await
 }
