@@ -90,6 +90,9 @@ pub const WATCH_EVENTS: usize = 1_024;
 /// Proposals that may wait to be handed to Raft. Callers beyond it are told to come back.
 pub const PROPOSALS_WAITING: usize = 4_096;
 
+/// A snapshot that is not there after this is asked for again.
+pub const SNAPSHOT_ASKED_AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// How long a call waits for its answer. A healthy control plane answers within a few
 /// milliseconds; after this the outcome is unknown, and callers find out by repeating the call.
 pub const CALL_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);

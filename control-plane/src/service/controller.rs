@@ -17,10 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::WaitError;
 use ottla_control_api::{CallError, ControlPlane, SweepControl};
 use ottla_env::{Clock, Random, VitalTasks};
 use ottla_model::{AppliedIndex, ClusterId};
 use ottla_telemetry::Metrics;
+use tokio::time::Instant;
 
 use super::data_dir::DataDirectory;
 use super::error::StartError;
@@ -29,7 +31,8 @@ use super::restore::{Restored, restore};
 use super::serving::{Foundation, Serving};
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
 use crate::limits::{
-    CONDEMNED_DELAY, OFFSETS_RETENTION, SESSION, SNAPSHOT_DEADLINE, SNAPSHOT_ENTRIES,
+    CONDEMNED_DELAY, OFFSETS_RETENTION, SESSION, SNAPSHOT_ASKED_AGAIN, SNAPSHOT_DEADLINE,
+    SNAPSHOT_ENTRIES,
 };
 use crate::raft::{LogStore, Machine, Raft, StateMachine};
 use crate::raft_log::{LogOptions, LogWriter, RaftLog};
@@ -143,13 +146,21 @@ impl Controller {
     pub async fn snapshot(&self) -> Result<(), StartError> {
         let raft = |error: String| StartError::Raft(error);
         let upto = self.machine.record().last.map(|id| id.index);
-        self.raft.trigger().snapshot().await.map_err(|fatal| raft(fatal.to_string()))?;
-        self.raft
-            .wait(Some(SNAPSHOT_DEADLINE))
-            .metrics(|m| m.snapshot.map(|id| id.index) >= upto, "a snapshot")
-            .await
-            .map_err(|error| raft(error.to_string()))?;
-        Ok(())
+        let began = Instant::now();
+        loop {
+            // Not heard while an older one is being written: then it is asked for once more.
+            self.raft.trigger().snapshot().await.map_err(|fatal| raft(fatal.to_string()))?;
+            let written = self
+                .raft
+                .wait(Some(SNAPSHOT_ASKED_AGAIN))
+                .metrics(|m| m.snapshot.map(|id| id.index) >= upto, "a snapshot")
+                .await;
+            match written {
+                Ok(_) => return Ok(()),
+                Err(WaitError::Timeout(..)) if began.elapsed() < SNAPSHOT_DEADLINE => {}
+                Err(error) => return Err(raft(error.to_string())),
+            }
+        }
     }
 
     /// Goes on from this state although it is an older copy: what the cluster did after the copy is
