@@ -13,6 +13,15 @@ pub const DELETED_TOPICS_KEPT_MAX: usize = 1_000;
 /// `producer.id.expiration.ms`.
 pub const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
 
+/// How many producer states are kept for the whole of [`PRODUCER_EXPIRY_MS`], over all partitions:
+/// about half a GiB. When there are more, those of [`PRODUCERS_CROWDED_MS`] without use go.
+pub const PRODUCERS_KEPT_MAX: u64 = 1_000_000;
+
+/// How long a producer's state outlives its last batch at least, however many there are, in
+/// milliseconds. No client repeats a batch after so long: `delivery.timeout.ms` is two minutes
+/// unless set, and five where clients have another default.
+pub const PRODUCERS_CROWDED_MS: i64 = 15 * 60 * 1_000;
+
 /// How many groups one command forgets at most, so that no apply takes long. Two such commands are
 /// proposed a second: a million groups that grow old at once are gone in ten minutes.
 pub const GROUPS_EXPIRED_MAX: usize = 1_000;

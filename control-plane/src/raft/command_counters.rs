@@ -5,7 +5,7 @@ use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::Counter;
 
 /// The types, in the order of their counters.
-const TYPES: [&str; 15] = [
+const TYPES: [&str; 16] = [
     "register_broker",
     "fence_broker",
     "drain_broker",
@@ -21,6 +21,7 @@ const TYPES: [&str; 15] = [
     "forget_objects",
     "accept_loss",
     "expire_groups",
+    "expire_producers",
 ];
 
 /// One counter per type of command.
@@ -51,6 +52,7 @@ impl CommandCounters {
             CommandBody::ForgetObjects(_) => 12,
             CommandBody::AcceptLoss => 13,
             CommandBody::ExpireGroups { .. } => 14,
+            CommandBody::ExpireProducers { .. } => 15,
         };
         if let Some(counter) = self.0.get(at) {
             counter.inc();

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::proposer::Proposer;
 use super::replicated_clock::ReplicatedClock;
 use super::sessions::Sessions;
-use crate::limits::{HOUSEKEEPING_STEP, TICK_INTERVAL};
+use crate::limits::{HOUSEKEEPING_STEP, PRODUCERS_CROWDED_MS, PRODUCERS_KEPT_MAX, TICK_INTERVAL};
 use crate::raft::{Machine, Raft};
 
 /// See the module.
@@ -72,6 +72,7 @@ impl Housekeeper {
         }
         if ticks.due(now, self.machine.with(|state| state.applied())) {
             drop(self.proposer.propose(CommandBody::Tick));
+            self.expire_surplus_producers(time);
         }
         self.expire_groups(time);
         if self.segments_filled.has_changed().unwrap_or(false) {
@@ -79,6 +80,14 @@ impl Housekeeper {
             if let Err(fatal) = self.raft.trigger().snapshot().await {
                 tracing::warn!(%fatal, "cannot ask for a snapshot");
             }
+        }
+    }
+
+    /// Asks for producers to be forgotten before their time, when there are too many.
+    fn expire_surplus_producers(&self, time: TimestampMs) {
+        if self.machine.with(|state| state.size().producers) > PRODUCERS_KEPT_MAX {
+            let until = TimestampMs(time.0.saturating_sub(PRODUCERS_CROWDED_MS));
+            drop(self.proposer.propose(CommandBody::ExpireProducers { until }));
         }
     }
 

@@ -85,6 +85,8 @@ use groups::Groups;
 use objects::Objects;
 use topics::Topics;
 
+use crate::limits::PRODUCER_EXPIRY_MS;
+
 /// The whole replicated state at one applied index. See the module's essay.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -203,7 +205,12 @@ impl State {
             ),
             CommandBody::PutGroup(put) => Answer::GroupStored(self.put_group(put)),
             CommandBody::Tick => {
-                self.topics.expire_producers(&mut self.books);
+                let until = self.books.counters.time.0.saturating_sub(PRODUCER_EXPIRY_MS);
+                self.topics.expire_producers(TimestampMs(until), &mut self.books);
+                Answer::Done
+            }
+            CommandBody::ExpireProducers { until } => {
+                self.topics.expire_producers(*until, &mut self.books);
                 Answer::Done
             }
             CommandBody::ForgetObjects(ids) => {

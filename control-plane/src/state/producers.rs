@@ -143,14 +143,13 @@ impl Producers {
 
     /// When the oldest producer is due to expire; `None` when there is none.
     pub(super) fn next_expiry(&self) -> Option<TimestampMs> {
-        self.iter().map(|(_, entry)| expiry(entry)).min()
+        self.iter().map(|(_, entry)| expiry(entry.last_use)).min()
     }
 
-    /// Forgets the producers that are due.
-    pub(super) fn expire(&mut self, partition: PartitionId, books: &mut Books) {
-        let now = books.counters.time;
-        let due: Vec<ProducerId> =
-            self.iter().filter(|(_, entry)| expiry(entry) <= now).map(|(id, _)| id).collect();
+    /// Forgets the producers whose last use was at `until` or earlier.
+    pub(super) fn expire(&mut self, partition: PartitionId, until: TimestampMs, books: &mut Books) {
+        let due = self.iter().filter(|(_, entry)| entry.last_use <= until);
+        let due: Vec<ProducerId> = due.map(|(id, _)| id).collect();
         for id in due {
             if let Some(slot) = self.0.remove(&id) {
                 let key = StateKey::Producer(partition, id);
@@ -162,6 +161,7 @@ impl Producers {
     }
 }
 
-fn expiry(entry: &ProducerEntry) -> TimestampMs {
-    TimestampMs(entry.last_use.0.saturating_add(PRODUCER_EXPIRY_MS))
+/// When a producer is due that was used last at this time.
+pub(super) fn expiry(last_use: TimestampMs) -> TimestampMs {
+    TimestampMs(last_use.0.saturating_add(PRODUCER_EXPIRY_MS))
 }

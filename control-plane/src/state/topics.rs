@@ -8,13 +8,14 @@ use ottla_format::command::{
     CreatePartitions, CreatePartitionsRefusal, CreateTopic, CreateTopicRefusal,
 };
 use ottla_format::state::{StateKey, TopicEntry, put_deleted_topics};
-use ottla_model::{PartitionId, PartitionIndex, TopicId, TopicName};
+use ottla_model::{PartitionId, PartitionIndex, TimestampMs, TopicId, TopicName};
 
 use super::books::Books;
 use super::changes::Changes;
 use super::expiry::Expiry;
 use super::objects::Objects;
 use super::partition::Partition;
+use super::producers;
 use super::release::Releases;
 use crate::limits::{DELETED_TOPICS_KEPT_MAX, PARTITIONS_MAX};
 
@@ -312,11 +313,11 @@ impl Topics {
         self.deleted = topics.into();
     }
 
-    /// Forgets producers whose last use is older than the expiry.
-    pub(super) fn expire_producers(&mut self, books: &mut Books) {
-        while let Some(id) = self.expiry.pop_due(books.counters.time) {
+    /// Forgets producers whose last use was at `until` or earlier.
+    pub(super) fn expire_producers(&mut self, until: TimestampMs, books: &mut Books) {
+        while let Some(id) = self.expiry.pop_due(producers::expiry(until)) {
             let Some(partition) = self.partition_mut(id) else { continue };
-            partition.producers.expire(id, books);
+            partition.producers.expire(id, until, books);
             partition.expiry_check = None;
             if let Some(due) = partition.producers.next_expiry() {
                 partition.expiry_check = Some(due);

@@ -61,6 +61,12 @@ pub enum CommandBody {
         /// In replicated time.
         until: TimestampMs,
     },
+    /// Producer states whose last use was at `until` or earlier go before their time: there are too
+    /// many.
+    ExpireProducers {
+        /// In replicated time.
+        until: TimestampMs,
+    },
 }
 
 /// See [`CommandBody::RegisterBroker`]. Answered with [`Answer::Registered`].

@@ -21,6 +21,7 @@
 //! 13 ForgetObjects        list of (id zigzag, as the difference to the one before)
 //! 14 AcceptLoss           (version 2)
 //! 15 ExpireGroups         until zigzag (version 2)
+//! 16 ExpireProducers      until zigzag (version 2)
 //!
 //! author    broker zigzag · broker epoch varint
 //! object    seq varint · attempt varint · size varint · list of batch
@@ -78,6 +79,7 @@ const TICK: u8 = 12;
 const FORGET_OBJECTS: u8 = 13;
 const ACCEPT_LOSS: u8 = 14;
 const EXPIRE_GROUPS: u8 = 15;
+const EXPIRE_PRODUCERS: u8 = 16;
 
 const SAME_TOPIC: u8 = 1 << 0;
 const SAME_INDEX: u8 = 1 << 1;
@@ -114,6 +116,7 @@ fn kind_of(body: &CommandBody) -> u8 {
         CommandBody::ForgetObjects(_) => FORGET_OBJECTS,
         CommandBody::AcceptLoss => ACCEPT_LOSS,
         CommandBody::ExpireGroups { .. } => EXPIRE_GROUPS,
+        CommandBody::ExpireProducers { .. } => EXPIRE_PRODUCERS,
     }
 }
 
@@ -153,7 +156,9 @@ impl Command {
             }
             CommandBody::ForgetObjects(objects) => put_object_ids(out, objects),
             CommandBody::Tick | CommandBody::AcceptLoss => {}
-            CommandBody::ExpireGroups { until } => put_zigzag(out, until.0),
+            CommandBody::ExpireGroups { until } | CommandBody::ExpireProducers { until } => {
+                put_zigzag(out, until.0);
+            }
         }
     }
 
@@ -203,9 +208,8 @@ impl Command {
             TICK => CommandBody::Tick,
             FORGET_OBJECTS => CommandBody::ForgetObjects(read_object_ids(r)?),
             ACCEPT_LOSS => CommandBody::AcceptLoss,
-            EXPIRE_GROUPS => {
-                CommandBody::ExpireGroups { until: TimestampMs(r.zigzag("idle until")?) }
-            }
+            EXPIRE_GROUPS => CommandBody::ExpireGroups { until: read_until(r)? },
+            EXPIRE_PRODUCERS => CommandBody::ExpireProducers { until: read_until(r)? },
             other => {
                 return Err(DecodeError::Invalid {
                     what: "command kind",
@@ -216,6 +220,10 @@ impl Command {
         reader.finish("command")?;
         Ok(Self { time, body })
     }
+}
+
+fn read_until(r: &mut Reader<'_>) -> Result<TimestampMs> {
+    Ok(TimestampMs(r.zigzag("last use")?))
 }
 
 fn put_author(out: &mut Vec<u8>, author: BrokerAuthor) {

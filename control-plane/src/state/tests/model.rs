@@ -111,77 +111,25 @@ impl Model {
                 Answer::Commits(vec![self.decide(author, seq, None)])
             }
             CommandBody::CreateTopic(create) => Answer::TopicCreated(self.create(create)),
-            CommandBody::DeleteTopic(id) => {
-                self.offsets.retain(|(_, partition), _| partition.topic != *id);
-                let offsets = &self.offsets;
-                let existed = self.topics.remove(&id.0).is_some();
-                if existed {
-                    self.deleted.insert(id.0);
-                    self.groups.retain(|group, metadata| {
-                        !metadata.members.is_empty() || offsets.keys().any(|(g, _)| g == group)
-                    });
-                }
-                Answer::TopicDeleted(existed)
-            }
+            CommandBody::DeleteTopic(id) => Answer::TopicDeleted(self.delete(*id)),
             CommandBody::CreatePartitions(create) => Answer::PartitionsCreated(self.grow(create)),
             CommandBody::AllocateProducerIds(allocate) => {
-                let first = ProducerId(self.producer_ids);
-                let living = self.living(allocate.author).is_some();
-                if living {
-                    self.producer_ids += i64::from(allocate.count);
-                }
-                Answer::ProducerIds(living.then_some(first).ok_or(Fenced))
+                Answer::ProducerIds(self.allocate(allocate))
             }
             CommandBody::CommitOffsets(commit) => {
-                if self.living(commit.author).is_none() {
-                    return Answer::OffsetsCommitted(Err(Fenced));
-                }
-                let mut unknown = Vec::new();
-                for (partition, offset) in &commit.offsets {
-                    if self.partition(*partition).is_some() {
-                        self.used.insert(commit.group.clone(), self.time);
-                        self.offsets.insert((commit.group.clone(), *partition), offset.clone());
-                    } else {
-                        unknown.push(*partition);
-                    }
-                }
-                Answer::OffsetsCommitted(Ok(unknown))
+                Answer::OffsetsCommitted(self.commit_offsets(commit))
             }
-            CommandBody::PutGroup(put) => {
-                if self.living(put.author).is_none() {
-                    return Answer::GroupStored(Err(Fenced));
-                }
-                let has_offsets = self.offsets.keys().any(|(group, _)| *group == put.group);
-                if put.metadata.members.is_empty() && !has_offsets {
-                    self.groups.remove(&put.group);
-                } else {
-                    self.groups.insert(put.group.clone(), put.metadata.clone());
-                    self.used.insert(put.group.clone(), self.time);
-                }
-                Answer::GroupStored(Ok(()))
-            }
+            CommandBody::PutGroup(put) => Answer::GroupStored(self.put_group(put)),
             CommandBody::Tick => {
-                let now = self.time;
-                let all = self.topics.values_mut().flat_map(|topic| &mut topic.partitions);
-                for partition in all {
-                    partition.sent.retain(|_, sent| {
-                        sent.last().is_some_and(|last| last.at + PRODUCER_EXPIRY_MS > now)
-                    });
-                }
+                self.expire_producers(self.time - PRODUCER_EXPIRY_MS);
+                Answer::Done
+            }
+            CommandBody::ExpireProducers { until } => {
+                self.expire_producers(until.0);
                 Answer::Done
             }
             CommandBody::ExpireGroups { until } => {
-                let groups = &self.groups;
-                let due = |group: &GroupId, at: &i64| {
-                    let members = groups.get(group).map_or(0, |metadata| metadata.members.len());
-                    members == 0 && *at <= until.0
-                };
-                let due: Vec<GroupId> =
-                    self.used.iter().filter(|(g, at)| due(g, at)).map(|(g, _)| g.clone()).collect();
-                for group in due {
-                    self.groups.remove(&group);
-                    self.offsets.retain(|(of, _), _| *of != group);
-                }
+                self.expire_groups(until.0);
                 Answer::Done
             }
             CommandBody::AcceptLoss => {
@@ -218,6 +166,71 @@ impl Model {
         }
         self.runs.push((register.broker, register.nonce, Run::default()));
         Ok(BrokerEpoch(self.runs.len() as u64))
+    }
+
+    fn delete(&mut self, id: TopicId) -> bool {
+        self.offsets.retain(|(_, partition), _| partition.topic != id);
+        let existed = self.topics.remove(&id.0).is_some();
+        if existed {
+            self.deleted.insert(id.0);
+            let offsets = &self.offsets;
+            self.groups.retain(|group, metadata| {
+                !metadata.members.is_empty() || offsets.keys().any(|(g, _)| g == group)
+            });
+        }
+        existed
+    }
+
+    fn allocate(&mut self, allocate: &AllocateProducerIds) -> Result<ProducerId, Fenced> {
+        self.living(allocate.author).ok_or(Fenced)?;
+        let first = ProducerId(self.producer_ids);
+        self.producer_ids += i64::from(allocate.count);
+        Ok(first)
+    }
+
+    fn commit_offsets(&mut self, commit: &CommitOffsets) -> Result<Vec<PartitionId>, Fenced> {
+        self.living(commit.author).ok_or(Fenced)?;
+        let mut unknown = Vec::new();
+        for (partition, offset) in &commit.offsets {
+            if self.partition(*partition).is_some() {
+                self.used.insert(commit.group.clone(), self.time);
+                self.offsets.insert((commit.group.clone(), *partition), offset.clone());
+            } else {
+                unknown.push(*partition);
+            }
+        }
+        Ok(unknown)
+    }
+
+    fn put_group(&mut self, put: &PutGroup) -> Result<(), Fenced> {
+        self.living(put.author).ok_or(Fenced)?;
+        let has_offsets = self.offsets.keys().any(|(group, _)| *group == put.group);
+        if put.metadata.members.is_empty() && !has_offsets {
+            self.groups.remove(&put.group);
+        } else {
+            self.groups.insert(put.group.clone(), put.metadata.clone());
+            self.used.insert(put.group.clone(), self.time);
+        }
+        Ok(())
+    }
+
+    fn expire_groups(&mut self, until: i64) {
+        let groups = &self.groups;
+        let due = |(group, at): &(&GroupId, &i64)| {
+            let members = groups.get(*group).map_or(0, |metadata| metadata.members.len());
+            members == 0 && **at <= until
+        };
+        let due: Vec<GroupId> = self.used.iter().filter(due).map(|(g, _)| g.clone()).collect();
+        for group in due {
+            self.groups.remove(&group);
+            self.offsets.retain(|(of, _), _| *of != group);
+        }
+    }
+
+    fn expire_producers(&mut self, until: i64) {
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.sent.retain(|_, sent| sent.last().is_some_and(|last| last.at > until));
+        }
     }
 
     fn advance(&mut self, author: BrokerAuthor, frontier: ObjectSeq) {

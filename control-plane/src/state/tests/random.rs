@@ -30,6 +30,7 @@ enum Op {
     Forget { objects: Vec<u64> },
     AcceptLoss,
     ExpireGroups { ago: i64 },
+    ExpireProducers { ago: i64 },
     Reload,
 }
 
@@ -99,6 +100,7 @@ fn an_op() -> impl Strategy<Value = Op> {
             .prop_map(|objects| Op::Forget { objects }),
         1 => Just(Op::AcceptLoss),
         2 => (0i64..2_000).prop_map(|ago| Op::ExpireGroups { ago }),
+        1 => (0i64..2_000).prop_map(|ago| Op::ExpireProducers { ago }),
         1 => Just(Op::Reload),
     ]
 }
@@ -215,6 +217,9 @@ impl World {
                 CommandBody::ForgetObjects(objects.iter().copied().map(ObjectId).collect())
             }
             Op::AcceptLoss => CommandBody::AcceptLoss,
+            Op::ExpireProducers { ago } => {
+                CommandBody::ExpireProducers { until: TimestampMs(self.time - ago) }
+            }
             Op::ExpireGroups { ago } => {
                 CommandBody::ExpireGroups { until: TimestampMs(self.time - ago) }
             }

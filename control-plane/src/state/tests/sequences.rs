@@ -122,6 +122,25 @@ fn a_producer_is_forgotten_when_its_last_use_is_old_enough() {
 }
 
 #[test]
+fn surplus_producers_are_forgotten_before_their_time_and_the_others_keep_theirs() {
+    let mut fixture = Fixture::new();
+    let send = |id, sequence| batch(partition(1, 0), 1, producer(id, 0, sequence));
+    let used = fixture.time;
+    fixture.commit(vec![send(1, 0)]);
+    fixture.time += 1_000;
+    fixture.commit(vec![send(2, 0)]);
+    fixture.apply(CommandBody::ExpireProducers { until: ottla_model::TimestampMs(used) });
+    assert_eq!(fixture.state.size().producers, 1);
+    assert_eq!(fixture.commit(vec![send(1, 7), send(2, 7)]), [appended(2), OUT_OF_ORDER]);
+    fixture.time += PRODUCER_EXPIRY_MS - 1;
+    fixture.apply(CommandBody::Tick);
+    assert_eq!(fixture.state.size().producers, 2);
+    fixture.time += 1;
+    fixture.apply(CommandBody::Tick);
+    assert_eq!(fixture.state.size().producers, 0);
+}
+
+#[test]
 fn expiry_does_not_depend_on_how_the_state_came_to_be() {
     let mut fixture = Fixture::new();
     let send = |id, sequence| batch(partition(1, 0), 1, producer(id, 0, sequence));

@@ -130,7 +130,11 @@ fn samples_v1() -> Vec<Command> {
 /// The kinds that version 2 added. Only ever added to, like the golden file that holds them.
 fn samples_v2() -> Vec<Command> {
     let until = TimestampMs(1_699_000_000_000);
-    timed(vec![CommandBody::AcceptLoss, CommandBody::ExpireGroups { until }])
+    timed(vec![
+        CommandBody::AcceptLoss,
+        CommandBody::ExpireGroups { until },
+        CommandBody::ExpireProducers { until },
+    ])
 }
 
 fn timed(bodies: Vec<CommandBody>) -> Vec<Command> {
