@@ -32,7 +32,7 @@ fuzz: ## Gives damaged bytes to everything that reads bytes from outside (FOR=10
 e2e: build ## Runs the end-to-end suites against the release binary (after make tools)
 	$(CARGO) test --locked -p ottla-tests --tests -- --test-threads=2
 
-faults: build ## Runs the fault suite with outages as long as docs/failures.md says (10 minutes)
+faults: build ## Runs the fault suite with outages as long as docs/failures.md says (4 minutes)
 	tests/tools/install.sh
 	OTTLA_LONG=1 $(CARGO) test --locked -p ottla-tests --test faults -- --test-threads=2 --nocapture
 
