@@ -1,14 +1,18 @@
 //! Single records, and how long they take.
 
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use ottla_tests::paced::Latencies;
 use rdkafka::Message;
+use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
@@ -19,15 +23,34 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// Records before those that count: connections, first requests.
 const WARM_UP: u64 = 500;
 
-fn producer(bootstrap: &str) -> Result<BaseProducer> {
+fn settings(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true");
-    Ok(config.set("linger.ms", "0").create()?)
+    config.set("linger.ms", "0");
+    config
+}
+
+/// Tells of every delivery at once.
+struct Told(Sender<KafkaResult<()>>);
+
+impl ClientContext for Told {}
+
+impl ProducerContext for Told {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let outcome = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
+        // Nobody listens when the measurement has failed.
+        let _ = self.0.send(outcome);
+    }
 }
 
 /// Sends a record, waits for its acknowledgement, sends the next one.
 pub fn synchronous(bootstrap: &str, topic: &str, records: u64) -> Result<Latencies> {
-    let producer = producer(bootstrap)?;
+    let (tell, told) = channel();
+    // A thread of its own hands deliveries over as they come; `poll` of a producer without one
+    // returns when its time is over, whatever came meanwhile.
+    let producer: ThreadedProducer<Told> = settings(bootstrap).create_with_context(Told(tell))?;
     let value = vec![7u8; 100];
     let mut latencies = Latencies::default();
     for record in 0..WARM_UP / 10 + records {
@@ -35,9 +58,7 @@ pub fn synchronous(bootstrap: &str, topic: &str, records: u64) -> Result<Latenci
         producer
             .send(BaseRecord::<(), [u8]>::to(topic).partition(0).payload(&value))
             .map_err(|(error, _)| error)?;
-        while producer.in_flight_count() > 0 {
-            producer.poll(WITHIN);
-        }
+        told.recv_timeout(WITHIN).context("no acknowledgement")??;
         if record >= WARM_UP / 10 {
             latencies.push(begin.elapsed());
         }
@@ -79,7 +100,7 @@ pub fn end_to_end(bootstrap: &str, topic: &str, records: u64, rate: f64) -> Resu
 }
 
 fn send(bootstrap: &str, topic: &str, records: u64, rate: f64, begin: Instant) -> Result<()> {
-    let producer = producer(bootstrap)?;
+    let producer: BaseProducer = settings(bootstrap).create()?;
     let first = begin.elapsed().as_secs_f64();
     let mut value = vec![7u8; RECORD_BYTES];
     for record in 0..records {
