@@ -21,6 +21,9 @@ pub const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
 /// So long a server may take to notice that connections are gone.
 const DESCRIPTORS_BACK_WITHIN: Duration = Duration::from_secs(30);
 
+/// So long a server may take to write a line.
+const LINE_WITHIN: Duration = Duration::from_secs(30);
+
 /// Descriptors that may be open more than before the attack: segments, a scrape.
 const DESCRIPTORS_SLACK: usize = 16;
 
@@ -71,6 +74,20 @@ impl Edge {
         ensure!(read.error_code == 0, "fetch: {read:?}");
         ensure!(read.records.as_ref().is_some_and(|records| !records.is_empty()), "no records");
         self.look()
+    }
+
+    /// The first line of the log that contains `text`. A connection may be closed before its line is
+    /// written.
+    pub async fn line_about(&self, text: &str) -> Result<String> {
+        let deadline = Instant::now() + LINE_WITHIN;
+        loop {
+            let log = self.server.output();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return Ok(line.to_owned());
+            }
+            ensure!(Instant::now() < deadline, "no line in the log says {text:?}");
+            delay(Duration::from_millis(50)).await;
+        }
     }
 
     /// Takes note of the memory now.

@@ -34,10 +34,9 @@ async fn f42_what_is_not_a_frame_closes_before_anything_is_allocated() -> Result
         }
     }
     edge.look()?;
+    let line = edge.line_about("closing a connection").await?;
     let lines = edge.server.output().matches("closing a connection").count();
     ensure!((1..=60).contains(&lines), "350 connections made {lines} lines");
-    let log = edge.server.output();
-    let line = log.lines().find(|line| line.contains("closing a connection")).context("no line")?;
     ensure!(line.contains("client=127.0.0.1:") && line.contains("allowed are"), "{line}");
     edge.survived(32 << 20).await
 }
@@ -49,8 +48,7 @@ async fn f42_the_line_about_a_bad_request_says_who_and_what() -> Result<()> {
     let mut client = RawClient::connect(&edge.bootstrap).await?;
     client.send_bytes(&request_frame(metadata, 99, &[])).await?;
     client.expect_close().await?;
-    let log = edge.server.output();
-    let line = log.lines().find(|line| line.contains("closing a connection")).context("no line")?;
+    let line = edge.line_about("closing a connection").await?;
     for part in ["client=127.0.0.1:", "api=3", "version=99", "client_id=", "not supported"] {
         ensure!(line.contains(part), "{part} is missing: {line}");
     }
