@@ -112,7 +112,8 @@ impl CurrentWriter {
 pub struct ConnectionInfo {
     /// Number of the connection in this process, from 0.
     pub id: u64,
-    /// The name the client gave itself in this request; empty when it gave none.
+    /// The name the client gave itself in this request, at most [`limits::CLIENT_ID_BYTES_MAX`] of
+    /// it; empty when it gave none.
     pub client_id: Arc<str>,
     /// The address it connected from.
     pub address: SocketAddr,

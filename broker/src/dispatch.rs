@@ -131,6 +131,7 @@ impl Received {
         let flexible = api.request_is_flexible(version);
         let client_id = request::take_client_id(&mut frame, flexible)?;
         let client_id = client_id.as_deref().unwrap_or("");
+        let client_id = &client_id[..client_id.floor_char_boundary(limits::CLIENT_ID_BYTES_MAX)];
         if *connection.client_id != *client_id {
             connection.client_id = client_id.into();
         }

@@ -76,6 +76,9 @@ pub const UNKNOWN_ANSWER_BYTES: usize = 256 * 1024;
 /// Kafka's own clients keep five under way, librdkafka more when its idempotence is off.
 pub const IN_FLIGHT_MAX: usize = 64;
 
+/// How much of a client's name for itself is kept and logged. It is for people, and for zones.
+pub const CLIENT_ID_BYTES_MAX: usize = 256;
+
 /// How long a Produce without answer may be undecided before its connection is closed. It has no
 /// time-out in Kafka; this is what Kafka's clients give to requests with an answer.
 pub const SILENT_PRODUCE_MAX: Duration = Duration::from_secs(30);

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use ottla_env::VitalTasks;
 use ottla_env::net::TcpListener;
 use ottla_telemetry::Metrics;
 use tokio::sync::{oneshot, watch};
@@ -32,7 +33,9 @@ pub struct Admin {
     address: SocketAddr,
     phase: watch::Sender<Phase>,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
+    /// Notices when the task panics.
+    vital: VitalTasks,
 }
 
 #[derive(Clone)]
@@ -52,8 +55,19 @@ impl Admin {
             // A dropped sender stops it too.
             let _ = stopped.await;
         });
-        let task = tokio::spawn(serve.into_future());
-        Ok(Self { address, phase, stop, task })
+        let vital = VitalTasks::default();
+        let task = vital.spawn("the admin listener", async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "the admin listener ended");
+            }
+        });
+        Ok(Self { address, phase, stop, task, vital })
+    }
+
+    /// Waits until the task has panicked, and names it: nobody could see how the node is. Pends for
+    /// ever otherwise.
+    pub async fn failed(&self) -> &'static str {
+        self.vital.failed().await
     }
 
     /// Where it listens.

@@ -112,6 +112,7 @@ impl Node {
             end = self.broker.ended() => Ended::Broker(end),
             reason = self.controller.failed() => Ended::Controller(reason),
             task = self.sweep.failed() => Ended::Task(task),
+            task = self.admin.failed() => Ended::Task(task),
         }
     }
 
