@@ -21,13 +21,17 @@ use tokio::time::Instant;
 
 use crate::Bench;
 use crate::side::Side;
-use crate::targets::{DELAYED_DEFAULT, DELAYED_LARGE, Measure};
+use crate::targets::{DELAYED_DEFAULT, DELAYED_FIVE, DELAYED_LARGE, Measure};
 use ottla_benches::produce::Load;
 
 const ADDED: Duration = Duration::from_millis(100);
 /// Batches of 8 MiB: the client's limits raised, and time to fill them.
 const LARGE: [(&str, &str); 3] =
     [("linger.ms", "100"), ("batch.size", "8388608"), ("message.max.bytes", "10485760")];
+
+/// librdkafka's idempotent producer has one request of a partition under way, whatever is set.
+const FIVE: [(&str, &str); 3] =
+    [("enable.idempotence", "false"), ("max.in.flight", "5"), ("acks", "all")];
 
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for run in 1..=bench.runs {
@@ -37,6 +41,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         let bootstrap = node.kafka_address().to_string();
         measure(bench, &bootstrap, ("large", &LARGE), DELAYED_LARGE).await?;
         measure(bench, &bootstrap, ("default", &[]), DELAYED_DEFAULT).await?;
+        measure(bench, &bootstrap, ("five", &FIVE), DELAYED_FIVE).await?;
         node.stop().await;
         scratch.done();
     }
