@@ -203,6 +203,10 @@ pub const BLOCK_BYTES: u64 = 1 << 20;
 /// The most blocks that one request reads: larger reads are cut into several that run at once.
 pub const BLOCKS_PER_READ_MAX: u64 = 8;
 
+/// The same of a store that does not charge for requests. A directory gives as much with parts of
+/// this length, and writes wait a quarter as long behind one.
+pub const FREE_BLOCKS_PER_READ_MAX: u64 = 2;
+
 /// Written pieces below this size are joined when they enter the cache. A small piece may be a
 /// slice of a connection's whole read-ahead, and would keep it in memory; copying it costs less.
 pub const WRITTEN_PIECE_BYTES_MIN: usize = 16 << 10;

@@ -66,11 +66,22 @@ pub const FILE_WRITE_BYTES: usize = 4 << 20;
 /// has a buffer, and more do not make a disk faster.
 pub const FILE_WRITES_MAX: usize = 4;
 
+/// What is written at once past the page cache. A disk serves what it was given in turn: the sync
+/// that a commit waits for stands behind it.
+pub const FILE_DIRECT_BYTES: usize = 512 << 10;
+
+/// Parts of [`DIRECT_BYTES_MIN`] and more that are read from a directory at the same time. Measured
+/// on a virtual disk, with parts of 1 MiB: one reader gets 1.05 GB/s, and a sync beside it takes 3 ms;
+/// four get 1.13 GB/s, and it takes 33 ms.
+pub const FILE_READS_MAX: usize = 1;
+
 /// Names tried for a file that is being written. Each one that is taken was left by a process that
 /// was killed while it wrote the same key, which happens hardly once.
 pub const STAGED_NAMES_MAX: u32 = 16;
 
 const _: () = assert!(DIRECT_BYTES_MIN <= FILE_WRITE_BYTES as u64);
+const _: () =
+    assert!(FILE_DIRECT_BYTES.is_multiple_of(4096) && FILE_DIRECT_BYTES <= FILE_WRITE_BYTES);
 const _: () = assert!(SPREAD_FOLDERS == 256, "a spread folder's name is two hex digits");
 const _: () = assert!(READ_TIMEOUT.as_nanos() < READ_TIME_MAX.as_nanos());
 const _: () = assert!(READ_PAUSE_FIRST.as_nanos() <= READ_PAUSE_MAX.as_nanos());

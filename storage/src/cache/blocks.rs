@@ -13,7 +13,9 @@ use ottla_telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 use super::{Block, BlockKey, Cache, Heat};
-use crate::limits::{BLOCK_BYTES, BLOCKS_PER_READ_MAX, CATCH_UP_READS_MAX, TAIL_READS_MAX};
+use crate::limits::{
+    BLOCK_BYTES, BLOCKS_PER_READ_MAX, CATCH_UP_READS_MAX, FREE_BLOCKS_PER_READ_MAX, TAIL_READS_MAX,
+};
 
 /// What one read brought, by block number.
 type Loaded = BTreeMap<u64, Arc<Block>>;
@@ -111,7 +113,9 @@ impl Blocks {
                 missing.push(block);
             }
         }
-        for run in runs(&missing) {
+        let charges = self.0.store.charges_for_requests();
+        let longest = if charges { BLOCKS_PER_READ_MAX } else { FREE_BLOCKS_PER_READ_MAX };
+        for run in runs(&missing, longest) {
             let flight = self.load(object.clone(), run.clone(), heat, cause).shared();
             if let Some(weak) = flight.downgrade() {
                 flights.extend(run.map(|block| ((heat, key(block)), weak.clone())));
@@ -171,12 +175,12 @@ impl Drop for Landing {
     }
 }
 
-/// Neighbouring numbers as ranges of at most [`BLOCKS_PER_READ_MAX`].
-fn runs(numbers: &[u64]) -> Vec<Range<u64>> {
+/// Neighbouring numbers as ranges of at most `longest`.
+fn runs(numbers: &[u64], longest: u64) -> Vec<Range<u64>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
     for number in numbers {
         match runs.last_mut() {
-            Some(run) if run.end == *number && run.end - run.start < BLOCKS_PER_READ_MAX => {
+            Some(run) if run.end == *number && run.end - run.start < longest => {
                 run.end += 1;
             }
             _ => runs.push(*number..number + 1),
@@ -191,9 +195,9 @@ mod runs_tests {
 
     #[test]
     fn neighbours_are_read_together_up_to_the_limit() {
-        assert_eq!(runs(&[1, 2, 3, 5, 7, 8]), [1..4, 5..6, 7..9]);
+        assert_eq!(runs(&[1, 2, 3, 5, 7, 8], 8), [1..4, 5..6, 7..9]);
         let many: Vec<u64> = (0..20).collect();
-        assert_eq!(runs(&many), [0..8, 8..16, 16..20]);
-        assert!(runs(&[]).is_empty());
+        assert_eq!(runs(&many, 8), [0..8, 8..16, 16..20]);
+        assert!(runs(&[], 8).is_empty());
     }
 }

@@ -28,7 +28,7 @@ struct World {
 impl World {
     fn new(cache_bytes: usize) -> Self {
         let metrics = Metrics::new();
-        let store = FaultStore::new(memory(), Random::seeded(1));
+        let store = FaultStore::charging(memory(), Random::seeded(1));
         let cache = Cache::new(cache_bytes, &metrics);
         let blocks = Blocks::new(Arc::clone(&cache), store.clone(), CLUSTER, Arc::clone(&metrics));
         Self { store, cache, blocks, metrics }

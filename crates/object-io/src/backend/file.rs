@@ -22,12 +22,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::Native;
 use super::native::checked_path;
-use crate::limits::{DIRECT_BYTES_MIN, FILE_WRITES_MAX, WHOLE_OBJECT_BYTES_MAX};
+use crate::limits::{DIRECT_BYTES_MIN, FILE_READS_MAX, FILE_WRITES_MAX, WHOLE_OBJECT_BYTES_MAX};
 use crate::{ObjectEntry, OpenError, Payload, PutDone, ReadCause, Store, StoreError};
 
 /// What addresses, positions and lengths of direct reads and writes are multiples of: the largest
@@ -40,6 +40,8 @@ pub(crate) struct Directory {
     root: PathBuf,
     /// Large writes, each with a buffer.
     large_writes: Arc<Semaphore>,
+    /// Large reads.
+    large_reads: Arc<Semaphore>,
 }
 
 impl Directory {
@@ -54,6 +56,13 @@ impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Directory").field("root", &self.root).finish_non_exhaustive()
     }
+}
+
+/// Waits for the turn of so many bytes, if they are large. What blocks keeps it, also when nobody
+/// waits for that any more.
+async fn turn(turns: &Arc<Semaphore>, length: u64) -> Option<OwnedSemaphorePermit> {
+    // Never closed.
+    if length >= DIRECT_BYTES_MIN { turns.clone().acquire_owned().await.ok() } else { None }
 }
 
 /// Runs what blocks where it may.
@@ -81,12 +90,7 @@ fn classify(key: &str, error: &io::Error) -> StoreError {
 impl Store for Directory {
     async fn put(&self, key: &str, payload: Payload) -> Result<PutDone, StoreError> {
         let path = self.path(key)?;
-        let permit = if payload.length >= DIRECT_BYTES_MIN {
-            // Never closed. The write keeps it, also when nobody waits for the write any more.
-            self.large_writes.clone().acquire_owned().await.ok()
-        } else {
-            None
-        };
+        let permit = turn(&self.large_writes, payload.length).await;
         let written = blocking(key, move || {
             let _until_written = permit;
             write::write(&path, &payload)
@@ -121,7 +125,12 @@ impl Store for Directory {
             let reason = format!("{length} bytes are too many to read at once");
             return Err(StoreError::Invalid { key: key.to_owned(), reason });
         }
-        let bytes = blocking(key, move || read::read(&path, range)).await?;
+        let permit = turn(&self.large_reads, length).await;
+        let read = blocking(key, move || {
+            let _until_read = permit;
+            read::read(&path, range)
+        });
+        let bytes = read.await?;
         if bytes.len() as u64 != length {
             let reason = format!("{} of {length} bytes came", bytes.len());
             return Err(StoreError::Unavailable { key: key.to_owned(), reason });
@@ -167,7 +176,9 @@ pub(super) fn open(root: &Path) -> Result<Directory, OpenError> {
         .map_err(|e| OpenError::Directory { path: root.clone(), reason: e.to_string() })?
         .with_fsync(true);
     let rest = Native::new(Arc::new(client), "file", false);
-    Ok(Directory { rest, root, large_writes: Arc::new(Semaphore::new(FILE_WRITES_MAX)) })
+    let large_writes = Arc::new(Semaphore::new(FILE_WRITES_MAX));
+    let large_reads = Arc::new(Semaphore::new(FILE_READS_MAX));
+    Ok(Directory { rest, root, large_writes, large_reads })
 }
 
 /// Makes folders below `root` and syncs the directories they are entered in, each once.

@@ -71,7 +71,7 @@ impl World {
 
     async fn reading(through: impl FnOnce(Arc<FaultStore>) -> Arc<dyn Store>) -> Self {
         let metrics = Metrics::new();
-        let store = FaultStore::new(memory(), Random::seeded(1));
+        let store = FaultStore::charging(memory(), Random::seeded(1));
         let control = FakeControl::default();
         let (view, task) = View::start(&control, &metrics);
         let cache = Cache::new(64 << 20, &metrics);

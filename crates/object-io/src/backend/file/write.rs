@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SECTOR_BYTES, make_synced, set_direct, sync};
 use crate::Payload;
-use crate::limits::{DIRECT_BYTES_MIN, FILE_WRITE_BYTES, STAGED_NAMES_MAX};
+use crate::limits::{DIRECT_BYTES_MIN, FILE_DIRECT_BYTES, FILE_WRITE_BYTES, STAGED_NAMES_MAX};
 
 /// Writes an object durably; how many bytes its file has then.
 pub(super) fn write(path: &Path, payload: &Payload) -> io::Result<u64> {
@@ -108,7 +108,8 @@ impl Writer<'_> {
     fn write(&mut self, length: usize) -> io::Result<()> {
         let mut written = 0;
         while written < length {
-            let bytes = self.buffer.bytes().get(written..length).unwrap_or_default();
+            let until = length.min(written + FILE_DIRECT_BYTES);
+            let bytes = self.buffer.bytes().get(written..until).unwrap_or_default();
             match self.file.write_at(bytes, self.position) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
