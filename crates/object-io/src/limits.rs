@@ -63,8 +63,8 @@ pub const DIRECT_BYTES_MIN: u64 = 256 << 10;
 pub const FILE_WRITE_BYTES: usize = 4 << 20;
 
 /// Objects of [`DIRECT_BYTES_MIN`] and more that are written to a directory at the same time: each
-/// has a buffer, and more do not make a disk faster.
-pub const FILE_WRITES_MAX: usize = 4;
+/// has a buffer, and more do not make a disk faster, but the log's syncs wait behind them.
+pub const FILE_WRITES_MAX: usize = 2;
 
 /// What is written at once past the page cache. A disk serves what it was given in turn: the sync
 /// that a commit waits for stands behind it.
