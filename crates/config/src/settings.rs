@@ -135,7 +135,7 @@ section! {
         put_burst: u32 = "16", range "0" to "10000";
         /// The shortest time between two early objects.
         seal_interval_min: Duration = "2ms", range "0ms" to "10s";
-        /// Objects uploaded at the same time.
+        /// Objects uploaded at the same time, at most: fewer while the store refuses requests.
         uploads_max: u32 = "16", range "1" to "1024";
         /// Memory for records that are received but not yet durable. When it is used up, producers
         /// wait; a Produce request larger than half of this is refused.
