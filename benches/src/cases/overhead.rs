@@ -22,6 +22,9 @@ use ottla_benches::produce::Load;
 
 const LOADED_FOR: Duration = Duration::from_secs(8);
 const STAGES: &str = "ottla_produce_stage_seconds";
+/// Where the time of a commit goes; printed, not judged.
+const COMMIT_PARTS: [(&str, &str); 2] =
+    [("the log's sync", "ottla_raft_fsync_seconds"), ("apply", "ottla_raft_apply_seconds")];
 
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for run in 1..=bench.runs {
@@ -41,6 +44,10 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
 
         let quantile =
             |stage| 1e3 * after.quantile_since(&before, STAGES, &[("stage", stage)], 0.99);
+        for (part, name) in COMMIT_PARTS {
+            let p99 = 1e3 * after.quantile_since(&before, name, &[], 0.99);
+            println!("  of a commit, p99 of {part}: {p99:.2} ms");
+        }
         for stage in ["buffer", "upload", "commit", "answer"] {
             println!("  p99 of {stage}: {:.2} ms", quantile(stage));
         }
