@@ -20,6 +20,8 @@ pub const TOPIC: &str = "restarted";
 pub const PARTITIONS: i32 = 3;
 /// Longer than the time after which the checkpoint is written behind (3 s).
 const CHECKPOINT_WRITTEN: Duration = Duration::from_secs(5);
+/// Longer than the time after which an idle log says what of it is synced (100 ms).
+const LOG_MARKED: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Killed {
         some_load(&bootstrap, 2).await?;
         let log = read_all(&bootstrap).await?;
         ensure!(log.values().all(|content| content.end > 100), "too little load to show anything");
+        delay(LOG_MARKED).await;
         server.kill().await?;
         Ok(Self { server, log })
     }
