@@ -239,7 +239,7 @@ mod tests {
         Attempt { producer: 1, kind, partition: 0, batch, values, outcome }
     }
 
-    fn log(values: &[&str]) -> BTreeMap<i32, Content> {
+    pub(super) fn log(values: &[&str]) -> BTreeMap<i32, Content> {
         let records: Vec<_> =
             (0..).zip(values).map(|(offset, value)| (offset, 0, (*value).to_owned())).collect();
         let end = records.len() as i64;

@@ -150,6 +150,7 @@ fn check_run(poll: &Poll, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::tests::log;
 
     fn poll(position: i64, records: &[(i64, &str)], high_watermark: i64) -> Poll {
         Poll {
@@ -161,13 +162,6 @@ mod tests {
             last_stable: high_watermark,
             log_start: 0,
         }
-    }
-
-    fn log(values: &[&str]) -> BTreeMap<i32, Content> {
-        let records: Vec<_> =
-            (0..).zip(values).map(|(offset, value)| (offset, 0, (*value).to_owned())).collect();
-        let end = records.len() as i64;
-        BTreeMap::from([(0, Content { bytes: Vec::new(), records, end })])
     }
 
     #[track_caller]
