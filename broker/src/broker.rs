@@ -9,9 +9,10 @@
 //!
 //! # Tasks
 //!
-//! Four, all owned by [`Broker`]: the view's, the writer's, the session's, the listener's (which
-//! owns the connections'). They stop in the order listener, session, writer, view; what the read path
-//! reads ahead ends after the listener, when nobody fetches any more.
+//! Five, all owned by [`Broker`]: the view's, the writer's, the session's, the listener's (which
+//! owns the connections'), and the one that loads groups. They stop in the order groups, listener,
+//! session, writer, view; what the read path reads ahead ends after the listener, when nobody fetches
+//! any more.
 //!
 //! # Drain
 //!
@@ -112,10 +113,11 @@ pub struct Broker {
     context: Arc<Context>,
     local_address: SocketAddr,
     draining: watch::Sender<bool>,
+    takeover: JoinHandle<()>,
     listener: JoinHandle<()>,
     session: SessionTask,
     view: ViewTask,
-    /// Notices when the listener or the session panics.
+    /// Notices when the listener, the session or the loading of groups panics.
     vital: VitalTasks,
 }
 
@@ -161,11 +163,13 @@ impl Broker {
         };
         let vital = VitalTasks::default();
         let session = session.start(writer_task, &vital);
+        let takeover = vital.spawn("the loading of groups", take_over_groups(context.clone()));
         let listening = bound.listen().map_err(listen_error)?;
         let listener = listener::serve(listening, context.clone());
         let listener = vital.spawn("the listener", listener);
         tracing::info!(address = %local_address, "serving Kafka clients");
-        Ok(Self { context, local_address, draining, listener, session, view: view_task, vital })
+        let view = view_task;
+        Ok(Self { context, local_address, draining, takeover, listener, session, view, vital })
     }
 
     /// The address it listens on.
@@ -213,6 +217,9 @@ impl Broker {
         if timeout(limits::DRAIN_MAX, answer_all).await.is_err() {
             tracing::warn!("stopping with undecided batches; producers are told so");
         }
+        if let Err(error) = self.takeover.await {
+            tracing::error!(%error, "the loading of groups failed");
+        }
         if let Err(error) = self.listener.await {
             tracing::error!(%error, "the listener's task failed");
         }
@@ -223,6 +230,14 @@ impl Broker {
             tracing::debug!("could not tell the control plane that this broker leaves");
         }
         self.view.stop().await;
+    }
+}
+
+/// Until the broker stops.
+async fn take_over_groups(context: Arc<Context>) {
+    tokio::select! {
+        () = context.until_draining() => {}
+        () = context.groups.take_over() => {}
     }
 }
 

@@ -5,14 +5,18 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, SyncGroupRequest,
+    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, OffsetCommitRequest,
+    SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use ottla_env::delay;
 
-use crate::raw::{RawClient, version};
+use crate::raw::{RawClient, topic_name, version};
 
 /// How often a coordinator is asked for, a tenth of a second apart.
 const TRIES: usize = 100;
@@ -51,12 +55,21 @@ pub async fn coordinator(client: &mut RawClient, group: &'static str) -> Result<
 impl Member {
     /// Joins as the only member, and assigns itself something.
     pub async fn join(client: &mut RawClient, group: &'static str) -> Result<Self> {
+        Self::join_for(client, group, Duration::from_secs(30)).await
+    }
+
+    /// The same, with a session of this length.
+    pub async fn join_for(
+        client: &mut RawClient,
+        group: &'static str,
+        session: Duration,
+    ) -> Result<Self> {
         let protocol = JoinGroupRequestProtocol::default()
             .with_name(StrBytes::from_static_str("range"))
             .with_metadata(Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
         let mut request = JoinGroupRequest::default()
             .with_group_id(group_id(group))
-            .with_session_timeout_ms(30_000)
+            .with_session_timeout_ms(session.as_millis().try_into()?)
             .with_rebalance_timeout_ms(30_000)
             .with_protocol_type(StrBytes::from_static_str("consumer"))
             .with_protocols(vec![protocol]);
@@ -82,6 +95,25 @@ impl Member {
         let assigned = &synced.assignment;
         ensure!(&assigned[..] == b"anything", "another assignment: {assigned:?}");
         Ok(Self { group: group_id(group), id, generation })
+    }
+
+    /// Commits an offset of a topic's first partition.
+    pub async fn commit(&self, client: &mut RawClient, topic: &str, offset: i64) -> Result<()> {
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(0)
+            .with_committed_offset(offset);
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(self.group.clone())
+            .with_member_id(self.id.clone())
+            .with_generation_id_or_member_epoch(self.generation)
+            .with_topics(vec![topic]);
+        let answer = client.call(version::OFFSET_COMMIT, &request).await?;
+        let code = answer.topics.first().and_then(|topic| topic.partitions.first());
+        ensure!(code.is_some_and(|partition| partition.error_code == 0), "{answer:?}");
+        Ok(())
     }
 
     /// Tells the coordinator that it lives.

@@ -17,10 +17,12 @@ use ottla_tests::killed::{
     some_load,
 };
 use ottla_tests::load::Load;
+use ottla_tests::member::{Member, coordinator};
 use ottla_tests::ottla::Ottla;
 use ottla_tests::raw::{RawClient, version};
 use ottla_tests::topic::Sequenced;
 use ottla_tests::{Scratch, topic};
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn every_way_to_the_state_gives_the_same_state() -> Result<()> {
@@ -328,6 +330,37 @@ async fn an_older_copy(mut server: Ottla, kept: &Path, lost_ids: &[i64]) -> Resu
     let end = topic::read(&server.bootstrap(), TOPIC, 0).await?.end;
     ensure!(end == 2, "{end} records instead of the first and the last");
     server.stop().await?;
+    Ok(())
+}
+
+/// Nobody asks about the group any more: its members must time out all the same, and its offsets
+/// expire.
+#[tokio::test]
+async fn a_group_whose_members_died_with_the_server_is_forgotten() -> Result<()> {
+    const SESSION: Duration = Duration::from_secs(6);
+    let scratch = Scratch::new("restart-group")?;
+    let server = Ottla::new(&scratch, "ottla")?;
+    let mut server = server.env("OTTLA__KAFKA__OFFSETS_RETENTION", "1s");
+    server.start().await?;
+    topic::create(&server.bootstrap(), TOPIC, PARTITIONS).await?;
+    let mut client = RawClient::connect(&server.bootstrap()).await?;
+    coordinator(&mut client, "dead").await?;
+    let member = Member::join_for(&mut client, "dead", SESSION).await?;
+    member.commit(&mut client, TOPIC, 7).await?;
+    server.kill().await?;
+    server.start().await?;
+    let groups = async || -> Result<f64> {
+        Ok(server.scrape().await?.sum("ottla_state_entries", &[("kind", "group")]))
+    };
+    ensure!(groups().await? == 1.0, "the group was lost");
+    let begin = Instant::now();
+    while groups().await? > 0.0 {
+        ensure!(begin.elapsed() < Duration::from_secs(60), "the group is still there");
+        delay(Duration::from_millis(100)).await;
+    }
+    ensure!(begin.elapsed() > SESSION / 2, "its members had no session");
+    server.stop().await?;
+    scratch.done();
     Ok(())
 }
 

@@ -58,6 +58,21 @@ pub const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// See [`RETRY_PAUSE_FIRST`].
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// How often a broker looks for groups with members that it has not loaded. Members that died get
+/// this much longer, which is little beside the retention of offsets.
+pub const TAKEOVER_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Groups that are loaded at once without being asked for. Each is one read of the control plane,
+/// at most [`GROUP_METADATA_BYTES_MAX`] long.
+pub const TAKEOVER_AT_ONCE: usize = 64;
+
+/// The pause after so many: those who ask go on meanwhile. All [`GROUPS_LOADED_MAX`] take a minute.
+pub const TAKEOVER_PAUSE: Duration = Duration::from_millis(50);
+
+/// Nothing is loaded without being asked for when so many groups are in memory: the rest is for
+/// those who ask.
+pub const TAKEOVER_LOADED_MAX: usize = GROUPS_LOADED_MAX / 10 * 9;
+
 /// A group without members and without requests for this long leaves memory.
 pub const UNLOAD_AFTER: Duration = Duration::from_secs(60);
 

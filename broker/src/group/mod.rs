@@ -29,7 +29,9 @@
 //! told "coordinator not available" and repeats it, which is harmless: values are whole. A crash
 //! in the middle of a rebalance leaves the former generation; its members are told so and join again.
 //! A group is only written under the registration it was loaded under; when that was fenced the
-//! group is let go, and loaded anew if this broker is still (or again) its coordinator.
+//! group is let go, and loaded anew if this broker is still (or again) its coordinator. Groups are
+//! loaded when they are asked for, and those with members in any case (`takeover`): members that
+//! died with their coordinator must time out.
 //!
 //! # Structure
 //!
@@ -60,6 +62,7 @@ mod service;
 mod session;
 mod state;
 mod sync;
+mod takeover;
 mod task;
 mod writes;
 

@@ -31,8 +31,8 @@ pub type ServingBrokers = Arc<dyn Fn() -> Vec<BrokerInfo> + Send + std::marker::
 /// The group coordinator of one broker; cheap to clone. See the module's essay.
 #[derive(Clone)]
 pub struct Groups {
-    control: Arc<dyn ControlPlane>,
-    author: AuthorSource,
+    pub(super) control: Arc<dyn ControlPlane>,
+    pub(super) author: AuthorSource,
     brokers: ServingBrokers,
     random: Random,
     options: GroupOptions,
@@ -41,7 +41,8 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// A coordinator without any group in memory; each is loaded when it is first asked for.
+    /// A coordinator without any group in memory; each is loaded when it is first asked for, or by
+    /// [`Groups::take_over`].
     pub fn new(
         control: Arc<dyn ControlPlane>,
         author: AuthorSource,
@@ -157,8 +158,7 @@ impl Groups {
 
     async fn ask(&self, group: &GroupId, request: Request) -> Result<Answer, GroupError> {
         let me = self.author.author();
-        let coordinator = self.coordinator(group);
-        if coordinator.is_some_and(|coordinator| coordinator.author.broker != me.broker) {
+        if self.is_elsewhere(group, me) {
             self.registry.remove(group);
             return Err(GroupError::NotCoordinator);
         }
@@ -191,7 +191,12 @@ impl Groups {
         Err(GroupError::NotAvailable)
     }
 
-    fn entry(&self, group: &GroupId, author: BrokerAuthor) -> Result<Entry, GroupError> {
+    /// Whether another broker coordinates a group.
+    pub(super) fn is_elsewhere(&self, group: &GroupId, me: BrokerAuthor) -> bool {
+        self.coordinator(group).is_some_and(|other| other.author.broker != me.broker)
+    }
+
+    pub(super) fn entry(&self, group: &GroupId, author: BrokerAuthor) -> Result<Entry, GroupError> {
         let start = |predecessor| {
             let (requests, inbox) = mpsc::channel(limits::REQUESTS_WAITING_MAX);
             let (loaded, loading) = watch::channel(Loading::Running);

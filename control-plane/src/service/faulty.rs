@@ -235,6 +235,14 @@ impl ControlPlane for FaultyControlPlane {
         self.call(|| self.inner.group(group)).await
     }
 
+    async fn groups_with_members(
+        &self,
+        after: Option<GroupId>,
+        max: usize,
+    ) -> Result<Vec<GroupId>, CallError> {
+        self.call(|| self.inner.groups_with_members(after.clone(), max)).await
+    }
+
     async fn find_extents(&self, request: FindExtents) -> Result<ExtentPage, CallError> {
         self.call(|| self.inner.find_extents(request)).await
     }

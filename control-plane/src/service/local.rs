@@ -211,6 +211,14 @@ impl ControlPlane for LocalControlPlane {
         Ok(self.current().await?.group(group))
     }
 
+    async fn groups_with_members(
+        &self,
+        after: Option<GroupId>,
+        max: usize,
+    ) -> Result<Vec<GroupId>, CallError> {
+        Ok(self.current().await?.groups_with_members(after.as_ref(), max))
+    }
+
     async fn find_extents(&self, request: FindExtents) -> Result<ExtentPage, CallError> {
         Ok(self.current().await?.find_extents(&request))
     }

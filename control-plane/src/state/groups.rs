@@ -4,7 +4,11 @@
 //! in replicated time. Idle groups stand in an index by that time, so that what expires is found
 //! without a walk. A group that an older version wrote has no such time: it stands at the very
 //! front, and is given the time of the first command that looks.
+//!
+//! The others, those with members, stand in an index of their own: their coordinator loads them
+//! after a start, because members that died with it will not ask.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -30,7 +34,7 @@ pub struct Group {
 }
 
 impl Group {
-    fn has_members(&self) -> bool {
+    pub(super) fn has_members(&self) -> bool {
         self.metadata.as_ref().is_some_and(|metadata| !metadata.members.is_empty())
     }
 
@@ -48,6 +52,8 @@ pub struct Groups {
     by_topic: OrdSet<(TopicId, GroupId)>,
     /// The groups without members, the longest idle first.
     pub(super) idle: OrdSet<(TimestampMs, GroupId)>,
+    /// All others.
+    pub(super) attended: OrdSet<GroupId>,
 }
 
 impl Groups {
@@ -57,6 +63,12 @@ impl Groups {
             metadata: group.metadata.as_deref().cloned(),
             offsets: group.offsets.iter().map(|(p, offset)| (*p, offset.clone())).collect(),
         })
+    }
+
+    /// The first `max` groups with members, in the order of their ids, behind `after`.
+    pub fn with_members(&self, after: Option<&GroupId>, max: usize) -> Vec<GroupId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.attended.range::<_, GroupId>((from, Bound::Unbounded)).take(max).cloned().collect()
     }
 
     /// Stores offsets; returns the partitions that do not exist.
@@ -105,6 +117,11 @@ impl Groups {
             books.digest.add(&key, |out| put_group_metadata(out, &put.metadata));
             self.load_metadata(&put.group, put.metadata.clone());
             self.used(&put.group, books);
+        }
+        if put.metadata.members.is_empty() {
+            self.attended.remove(&put.group);
+        } else {
+            self.attended.insert(put.group.clone());
         }
         books.dirty.group(&put.group);
     }
@@ -226,10 +243,12 @@ impl Groups {
         Some(())
     }
 
-    /// Makes the index of idle groups.
-    pub(super) fn index_idle(&mut self) {
+    /// Makes the indexes of idle groups and of those with members.
+    pub(super) fn index(&mut self) {
         let place = |(id, group): (&GroupId, &Arc<Group>)| Some((group.idle_place()?, id.clone()));
         self.idle = self.by_id.iter().filter_map(place).collect();
+        let attended = self.by_id.iter().filter(|(_, group)| group.has_members());
+        self.attended = attended.map(|(id, _)| id.clone()).collect();
     }
 
     /// Puts in metadata.

@@ -146,13 +146,19 @@ pub fn counted(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A group is in the index of idle ones exactly while it has no members, under the time since when.
+/// A group is in the index of idle ones exactly while it has no members, under the time since when,
+/// and otherwise in that of groups with members.
 pub fn idle(state: &State) -> Result<(), Violation> {
     let groups = state.groups.by_id.iter();
     let wanted = groups.filter_map(|(id, group)| Some((group.idle_place()?, id.clone())));
     let wanted: BTreeSet<_> = wanted.collect();
     if !wanted.iter().eq(state.groups.idle.iter()) {
         return violated("the index of idle groups", format!("should be {wanted:?}"));
+    }
+    let attended = state.groups.by_id.iter().filter(|(_, group)| group.has_members());
+    let wanted: Vec<_> = attended.map(|(id, _)| id).collect();
+    if !wanted.iter().copied().eq(state.groups.attended.iter()) {
+        return violated("the index of groups with members", format!("should be {wanted:?}"));
     }
     Ok(())
 }

@@ -171,7 +171,7 @@ impl State {
             }
         }
         self.topics.index_expiries();
-        self.groups.index_idle();
+        self.groups.index();
         Ok(())
     }
 }

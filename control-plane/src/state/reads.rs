@@ -109,6 +109,11 @@ impl State {
         self.groups.get(group)
     }
 
+    /// The first `max` groups with members, in the order of their ids, behind `after`.
+    pub fn groups_with_members(&self, after: Option<&GroupId>, max: usize) -> Vec<GroupId> {
+        self.groups.with_members(after, max)
+    }
+
     /// Whether the author's run is not over.
     pub fn is_living(&self, author: BrokerAuthor) -> bool {
         self.brokers.living(author).is_some()

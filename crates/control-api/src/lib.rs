@@ -106,6 +106,13 @@ pub trait ControlPlane: Send + Sync + 'static {
     /// A group's metadata and all its committed offsets, current; `None` when it has neither.
     async fn group(&self, group: &GroupId) -> Result<Option<GroupState>, CallError>;
 
+    /// The ids of the first `max` groups that have members, in order, behind `after`; current.
+    async fn groups_with_members(
+        &self,
+        after: Option<GroupId>,
+        max: usize,
+    ) -> Result<Vec<GroupId>, CallError>;
+
     /// Extents from an offset on, current.
     async fn find_extents(&self, request: FindExtents) -> Result<ExtentPage, CallError>;
 

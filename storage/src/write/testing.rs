@@ -319,6 +319,14 @@ impl ControlPlane for FakeControl {
         unreachable!("the write path knows no groups")
     }
 
+    async fn groups_with_members(
+        &self,
+        _: Option<GroupId>,
+        _: usize,
+    ) -> Result<Vec<GroupId>, CallError> {
+        unreachable!("the write path knows no groups")
+    }
+
     async fn find_extents(&self, _: FindExtents) -> Result<ExtentPage, CallError> {
         unreachable!("the write path does not read")
     }

@@ -143,6 +143,25 @@ fn a_group_with_members_is_never_forgotten() {
 }
 
 #[test]
+fn groups_with_members_are_listed_in_pages() {
+    let mut fixture = Fixture::new();
+    for (group, members) in [("a", 1), ("b", 0), ("c", 2), ("d", 1), ("e", 1)] {
+        commit(&mut fixture, group, &[(partition(1, 0), 5)]);
+        put(&mut fixture, group, members);
+    }
+    put(&mut fixture, "d", 0);
+    let page = |after: Option<&str>, max| {
+        let after = after.map(GroupId::from);
+        let page = fixture.state.groups_with_members(after.as_ref(), max);
+        page.iter().map(|group| group.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2), ["a", "c"]);
+    assert_eq!(page(Some("c"), 2), ["e"]);
+    assert_eq!(page(Some("b"), 9), ["c", "e"]);
+    assert!(page(Some("e"), 2).is_empty());
+}
+
+#[test]
 fn a_command_forgets_a_bounded_number_of_groups_the_longest_idle_first() {
     let mut fixture = Fixture::new();
     for at in 0..GROUPS_EXPIRED_MAX + 2 {

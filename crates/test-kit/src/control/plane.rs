@@ -154,6 +154,21 @@ impl ControlPlane for FakeControl {
         Ok(self.state().groups.get(group).cloned())
     }
 
+    async fn groups_with_members(
+        &self,
+        after: Option<GroupId>,
+        max: usize,
+    ) -> Result<Vec<GroupId>, CallError> {
+        tokio::task::yield_now().await;
+        self.present()?;
+        let state = self.state();
+        let attended = state.groups.iter().filter(|(_, group)| {
+            group.metadata.as_ref().is_some_and(|metadata| !metadata.members.is_empty())
+        });
+        let behind = attended.map(|(id, _)| id).filter(|id| after.as_ref() < Some(*id));
+        Ok(behind.take(max).cloned().collect())
+    }
+
     async fn find_extents(&self, request: FindExtents) -> Result<ExtentPage, CallError> {
         self.script().finds += 1;
         self.present()?;

@@ -4,6 +4,7 @@
 mod members;
 mod moving;
 mod storing;
+mod takeover;
 
 use std::sync::Arc;
 
