@@ -22,8 +22,14 @@ pub const PRODUCERS_KEPT_MAX: u64 = 1_000_000;
 /// unless set, and five where clients have another default.
 pub const PRODUCERS_CROWDED_MS: i64 = 15 * 60 * 1_000;
 
+/// How many producer states one command forgets at most, so that no apply takes long. Two such
+/// commands are proposed a second while there are more: a million that grow old at once are gone in
+/// a minute. Part of what the commands mean: all versions in a cluster must have the same number.
+pub const PRODUCERS_EXPIRED_MAX: usize = 10_000;
+
 /// How many groups one command forgets at most, so that no apply takes long. Two such commands are
 /// proposed a second: a million groups that grow old at once are gone in ten minutes.
+/// Part of what the command means, as [`PRODUCERS_EXPIRED_MAX`] is.
 pub const GROUPS_EXPIRED_MAX: usize = 1_000;
 
 /// How long a group's offsets outlive its last member and commit, unless a setting says otherwise:

@@ -1,6 +1,6 @@
-//! The task that looks after what happens by itself: sessions, time, snapshots, groups that nobody
-//! uses any more, watchers that fell behind. One step every half second; a step costs next to nothing when there is nothing to do,
-//! and writes nothing.
+//! The task that looks after what happens by itself: sessions, time, snapshots, producers and groups
+//! that nobody uses any more, watchers that fell behind. One step every half second; a step costs
+//! next to nothing when there is nothing to do, and writes nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::proposer::Proposer;
 use super::replicated_clock::ReplicatedClock;
 use super::sessions::Sessions;
-use crate::limits::{HOUSEKEEPING_STEP, PRODUCERS_CROWDED_MS, PRODUCERS_KEPT_MAX, TICK_INTERVAL};
+use crate::limits::{
+    HOUSEKEEPING_STEP, PRODUCER_EXPIRY_MS, PRODUCERS_CROWDED_MS, PRODUCERS_KEPT_MAX, TICK_INTERVAL,
+};
 use crate::raft::{Machine, Raft};
 
 /// See the module.
@@ -72,8 +74,8 @@ impl Housekeeper {
         }
         if ticks.due(now, self.machine.with(|state| state.applied())) {
             drop(self.proposer.propose(CommandBody::Tick));
-            self.expire_surplus_producers(time);
         }
+        self.expire_producers(time);
         self.expire_groups(time);
         if self.segments_filled.has_changed().unwrap_or(false) {
             self.segments_filled.mark_unchanged();
@@ -83,10 +85,17 @@ impl Housekeeper {
         }
     }
 
-    /// Asks for producers to be forgotten before their time, when there are too many.
-    fn expire_surplus_producers(&self, time: TimestampMs) {
-        if self.machine.with(|state| state.size().producers) > PRODUCERS_KEPT_MAX {
-            let until = TimestampMs(time.0.saturating_sub(PRODUCERS_CROWDED_MS));
+    /// Asks for producers to be forgotten, when there may be some: after their time, or before it
+    /// when there are too many. An idle cluster writes nothing.
+    fn expire_producers(&self, time: TimestampMs) {
+        let is_due = self.machine.with(|state| {
+            let is_crowded = state.size().producers > PRODUCERS_KEPT_MAX;
+            let kept_ms = if is_crowded { PRODUCERS_CROWDED_MS } else { PRODUCER_EXPIRY_MS };
+            let until = TimestampMs(time.0.saturating_sub(kept_ms));
+            state.has_producers_used_until(until).then_some(until)
+        });
+        if let Some(until) = is_due {
+            // The answer does not matter: who is still there is asked for by the next step.
             drop(self.proposer.propose(CommandBody::ExpireProducers { until }));
         }
     }

@@ -39,8 +39,8 @@
 //! A command costs what it changes. Two are paid for by what came before them: deleting a topic
 //! visits each of its extents once (to count what it held of which object) and changes each object
 //! that held some; a tick visits the partitions
-//! whose oldest producer is due, at most once per expiry period and partition. Expiring groups visits
-//! those that go.
+//! whose oldest producer is due, at most once per expiry period and partition. Expiring producers and
+//! groups visits those that go, a bounded number per command.
 
 pub mod books;
 pub mod brokers;

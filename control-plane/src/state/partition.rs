@@ -17,8 +17,8 @@ pub struct Partition {
     pub(super) next_offset: Offset,
     pub(super) extents: ExtentLog,
     pub(super) producers: Producers,
-    /// Its place in the index of expiries: no producer is due before. `None`: no producers.
-    pub(super) expiry_check: Option<TimestampMs>,
+    /// Its place in the index of expiries: no producer was used last before. `None`: no producers.
+    pub(super) used_since: Option<TimestampMs>,
     /// The checkpoint period in which it last changed, and the first chunk of extents that
     /// changed in it.
     dirty: Generation,

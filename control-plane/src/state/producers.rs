@@ -18,7 +18,6 @@ use ottla_model::{BatchProducer, Offset, PartitionId, ProducerId, Sequence, Time
 
 use super::books::Books;
 use super::dirty::Generation;
-use crate::limits::PRODUCER_EXPIRY_MS;
 
 /// What the sequence check says of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,27 +140,31 @@ impl Producers {
         self.0.insert(id, Arc::new(Slot { entry, dirty: 0 }));
     }
 
-    /// When the oldest producer is due to expire; `None` when there is none.
-    pub(super) fn next_expiry(&self) -> Option<TimestampMs> {
-        self.iter().map(|(_, entry)| expiry(entry.last_use)).min()
+    /// The last use of the producer that was used longest ago; `None` when there is none. Looks at
+    /// all of them.
+    pub(super) fn oldest_use(&self) -> Option<TimestampMs> {
+        self.iter().map(|(_, entry)| entry.last_use).min()
     }
 
-    /// Forgets the producers whose last use was at `until` or earlier.
-    pub(super) fn expire(&mut self, partition: PartitionId, until: TimestampMs, books: &mut Books) {
+    /// Forgets the producers whose last use was at `until` or earlier, at most `max` of them, the
+    /// lowest ids first; answers how many.
+    pub(super) fn expire(
+        &mut self,
+        partition: PartitionId,
+        until: TimestampMs,
+        max: usize,
+        books: &mut Books,
+    ) -> usize {
         let due = self.iter().filter(|(_, entry)| entry.last_use <= until);
-        let due: Vec<ProducerId> = due.map(|(id, _)| id).collect();
-        for id in due {
-            if let Some(slot) = self.0.remove(&id) {
-                let key = StateKey::Producer(partition, id);
+        let due: Vec<ProducerId> = due.map(|(id, _)| id).take(max).collect();
+        for id in &due {
+            if let Some(slot) = self.0.remove(id) {
+                let key = StateKey::Producer(partition, *id);
                 books.digest.remove(&key, |out| slot.entry.put(out));
                 books.tally.producers -= 1;
-                books.dirty.producer(partition, id);
+                books.dirty.producer(partition, *id);
             }
         }
+        due.len()
     }
-}
-
-/// When a producer is due that was used last at this time.
-pub(super) fn expiry(last_use: TimestampMs) -> TimestampMs {
-    TimestampMs(last_use.0.saturating_add(PRODUCER_EXPIRY_MS))
 }

@@ -124,6 +124,12 @@ impl State {
         self.brokers.infos().map(|info| info.author)
     }
 
+    /// Whether there may be producers whose last use was at `until` or earlier; to be asked before a
+    /// command is written to forget them.
+    pub fn has_producers_used_until(&self, until: TimestampMs) -> bool {
+        self.topics.has_producers_used_until(until)
+    }
+
     /// Whether groups have been without members and without a commit since `until` or longer.
     pub fn has_idle_groups(&self, until: TimestampMs) -> bool {
         self.groups.has_idle_since(until)

@@ -15,9 +15,8 @@ use super::changes::Changes;
 use super::expiry::Expiry;
 use super::objects::Objects;
 use super::partition::Partition;
-use super::producers;
 use super::release::Releases;
-use crate::limits::{DELETED_TOPICS_KEPT_MAX, PARTITIONS_MAX};
+use crate::limits::{DELETED_TOPICS_KEPT_MAX, PARTITIONS_MAX, PRODUCERS_EXPIRED_MAX};
 
 /// A topic. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -149,9 +148,7 @@ impl Topics {
     }
 
     pub(super) fn partition_mut(&mut self, id: PartitionId) -> Option<&mut Partition> {
-        let topic = Arc::make_mut(self.by_id.get_mut(&id.topic)?);
-        let index = usize::try_from(id.index.0).ok()?;
-        topic.partitions.get_mut(index).map(Arc::make_mut)
+        partition_mut(&mut self.by_id, id)
     }
 
     /// Puts in the next partition of a topic whose record came before.
@@ -313,16 +310,39 @@ impl Topics {
         self.deleted = topics.into();
     }
 
-    /// Forgets producers whose last use was at `until` or earlier.
+    /// Forgets producers whose last use was at `until` or earlier, at most [`PRODUCERS_EXPIRED_MAX`]:
+    /// first those of the partition with the one that was used longest ago.
     pub(super) fn expire_producers(&mut self, until: TimestampMs, books: &mut Books) {
-        while let Some(id) = self.expiry.pop_due(producers::expiry(until)) {
-            let Some(partition) = self.partition_mut(id) else { continue };
-            partition.producers.expire(id, until, books);
-            partition.expiry_check = None;
-            if let Some(due) = partition.producers.next_expiry() {
-                partition.expiry_check = Some(due);
-                self.expiry.restore(id, due);
+        let mut left = PRODUCERS_EXPIRED_MAX;
+        while left > 0
+            && let Some((since, id)) = self.expiry.pop_due(until)
+        {
+            let Self { by_id, expiry, .. } = self;
+            let Some(partition) = partition_mut(by_id, id) else { continue };
+            let mut oldest = partition.producers.oldest_use();
+            if oldest == Some(since) {
+                let expired = partition.producers.expire(id, until, left, books);
+                left -= expired;
+                if left > 0 {
+                    oldest = partition.producers.oldest_use();
+                }
             }
+            expiry.put(id, partition, oldest);
         }
     }
+
+    /// Whether there may be producers whose last use was at `until` or earlier. When not, the next
+    /// [`Topics::expire_producers`] finds that out for good.
+    pub(super) fn has_producers_used_until(&self, until: TimestampMs) -> bool {
+        self.expiry.has_due(until)
+    }
+}
+
+fn partition_mut(
+    topics: &mut OrdMap<TopicId, Arc<Topic>>,
+    id: PartitionId,
+) -> Option<&mut Partition> {
+    let topic = Arc::make_mut(topics.get_mut(&id.topic)?);
+    let index = usize::try_from(id.index.0).ok()?;
+    topic.partitions.get_mut(index).map(Arc::make_mut)
 }

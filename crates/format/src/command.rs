@@ -48,7 +48,8 @@ pub enum CommandBody {
     CommitOffsets(CommitOffsets),
     /// A group's durable metadata is replaced.
     PutGroup(PutGroup),
-    /// Time passes: producer states whose last use is older than the expiry go.
+    /// Time passes: producer states whose last use is older than the expiry go; a bounded number of
+    /// them, as with [`CommandBody::ExpireProducers`].
     Tick,
     /// Condemned objects were deleted from the bucket and can be forgotten.
     ForgetObjects(Vec<ottla_model::ObjectId>),
@@ -61,8 +62,8 @@ pub enum CommandBody {
         /// In replicated time.
         until: TimestampMs,
     },
-    /// Producer states whose last use was at `until` or earlier go before their time: there are too
-    /// many.
+    /// Producer states whose last use was at `until` or earlier go, before their time when there are
+    /// too many; a bounded number of them, first those of the partition with the oldest.
     ExpireProducers {
         /// In replicated time.
         until: TimestampMs,

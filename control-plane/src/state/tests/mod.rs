@@ -2,6 +2,7 @@
 
 mod brokers;
 mod commit;
+mod expiry;
 mod fixture;
 mod groups;
 mod model;

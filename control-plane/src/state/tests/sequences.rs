@@ -1,8 +1,7 @@
 //! The rules for idempotent producers, as tables: (epoch, first sequence, records) and the outcome.
 
 use super::fixture::*;
-use crate::limits::PRODUCER_EXPIRY_MS;
-use ottla_format::command::{BatchOutcome, CommandBody};
+use ottla_format::command::BatchOutcome;
 
 const P: i64 = 7;
 const MAX: i32 = i32::MAX;
@@ -105,58 +104,4 @@ fn partitions_and_producers_do_not_touch_each_other() {
         batch(partition(1, 1), 2, producer(1, 0, 30)),
     ]);
     assert_eq!(outcomes, [appended(0), appended(2), appended(4), appended(0)]);
-}
-
-#[test]
-fn a_producer_is_forgotten_when_its_last_use_is_old_enough() {
-    let mut fixture = Fixture::new();
-    let send = |id, sequence| batch(partition(1, 0), 1, producer(id, 0, sequence));
-    fixture.commit(vec![send(1, 0), send(2, 0)]);
-    fixture.time += PRODUCER_EXPIRY_MS - 1;
-    fixture.apply(CommandBody::Tick);
-    assert_eq!(fixture.commit(vec![send(2, 1), send(1, 5)]), [appended(2), OUT_OF_ORDER]);
-    // Producer 1 was last used when it stored a batch; a refused one is no use.
-    fixture.time += 1;
-    fixture.apply(CommandBody::Tick);
-    assert_eq!(fixture.commit(vec![send(2, 9), send(1, 5)]), [OUT_OF_ORDER, appended(3)]);
-}
-
-#[test]
-fn surplus_producers_are_forgotten_before_their_time_and_the_others_keep_theirs() {
-    let mut fixture = Fixture::new();
-    let send = |id, sequence| batch(partition(1, 0), 1, producer(id, 0, sequence));
-    let used = fixture.time;
-    fixture.commit(vec![send(1, 0)]);
-    fixture.time += 1_000;
-    fixture.commit(vec![send(2, 0)]);
-    fixture.apply(CommandBody::ExpireProducers { until: ottla_model::TimestampMs(used) });
-    assert_eq!(fixture.state.size().producers, 1);
-    assert_eq!(fixture.commit(vec![send(1, 7), send(2, 7)]), [appended(2), OUT_OF_ORDER]);
-    fixture.time += PRODUCER_EXPIRY_MS - 1;
-    fixture.apply(CommandBody::Tick);
-    assert_eq!(fixture.state.size().producers, 2);
-    fixture.time += 1;
-    fixture.apply(CommandBody::Tick);
-    assert_eq!(fixture.state.size().producers, 0);
-}
-
-#[test]
-fn expiry_does_not_depend_on_how_the_state_came_to_be() {
-    let mut fixture = Fixture::new();
-    let send = |id, sequence| batch(partition(1, 0), 1, producer(id, 0, sequence));
-    fixture.commit(vec![send(1, 0)]);
-    fixture.time += 1_000;
-    fixture.commit(vec![send(1, 1), send(2, 0)]);
-    let mut loaded =
-        crate::state::State::from_records(fixture.state.identity(), fixture.state.records())
-            .unwrap();
-    fixture.time += PRODUCER_EXPIRY_MS;
-    let tick = ottla_format::command::Command {
-        time: ottla_model::TimestampMs(fixture.time),
-        body: CommandBody::Tick,
-    };
-    loaded.apply(ottla_model::AppliedIndex(loaded.applied().0 + 1), &tick);
-    fixture.apply(CommandBody::Tick);
-    assert_eq!(loaded.digest(), fixture.state.digest());
-    assert_eq!(fixture.commit(vec![send(1, 70), send(2, 70)]), [appended(3), appended(4)]);
 }
