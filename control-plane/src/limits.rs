@@ -61,6 +61,10 @@ pub const DIRTY_KEYS_MAX: usize = 1_000_000;
 /// segments, so this is the grain of the disk space that a snapshot frees.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The highest position of a log that is believed: at a GB a second it is reached in a century. A file
+/// whose name says more is damaged, and positions can be added up below it.
+pub const LOG_POSITION_MAX: u64 = 1 << 62;
+
 /// Bytes of recent entries that the log keeps in memory. Entries are applied (and sent to peers
 /// that keep up) right after they were appended; older ones are read from disk.
 pub const LOG_CACHE_BYTES: usize = 16 * 1024 * 1024;

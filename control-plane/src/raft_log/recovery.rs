@@ -25,6 +25,7 @@ use ottla_format::raft_log::{
 };
 
 use super::LogIdentity;
+use crate::limits::LOG_POSITION_MAX;
 
 /// How far the state is known to have been applied from other files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +130,10 @@ impl Recovery {
             offset: offset as u64,
             reason,
         };
+        let end = start.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > LOG_POSITION_MAX) {
+            return Err(damaged(0, format!("no log is so long that a file begins at {start}")));
+        }
         if let Some(before) = self.log.segments.last()
             && before.end != start
         {

@@ -7,6 +7,7 @@ use ottla_model::ClusterId;
 
 use super::LogIdentity;
 use super::recovery::{AppliedElsewhere, Recovered, Recovery, Refusal};
+use crate::limits::LOG_POSITION_MAX;
 
 const IDENTITY: LogIdentity = LogIdentity { cluster: ClusterId(5), node: 1 };
 
@@ -62,6 +63,20 @@ fn a_cut_at_any_byte_above_the_synced_position_is_a_torn_tail() {
         assert!(indexes(&log).starts_with(&[0, 1]), "cut at {cut}");
         let good = log.segments[0].end + log.torn_bytes;
         assert_eq!(good, cut as u64);
+    }
+}
+
+#[test]
+fn a_file_that_begins_behind_the_end_of_any_log_is_refused() {
+    for start in [u64::MAX, u64::MAX - 100, LOG_POSITION_MAX + 1] {
+        let header = SegmentHeader { cluster: IDENTITY.cluster, node: IDENTITY.node, start };
+        for bytes in [&header.encode()[..], &[0x5a; 300], &[]] {
+            let refused = Recovery::new(IDENTITY).segment(start, bytes, true);
+            let Err(Refusal::Damaged { segment, offset: 0, .. }) = refused else {
+                panic!("{start}: {refused:?}");
+            };
+            assert_eq!(segment, start);
+        }
     }
 }
 
