@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ottla_control_api::ControlPlane;
+use ottla_env::delay;
 use ottla_format::command::{GroupMember, GroupMetadata, PutGroup};
 use ottla_model::GroupId;
 use ottla_test_kit::FakeControl;
@@ -24,7 +25,7 @@ fn take_over(world: &World) -> JoinHandle<()> {
 
 /// Longer than the groups take to be found and their members to time out.
 async fn long_enough() {
-    tokio::time::sleep(limits::TAKEOVER_INTERVAL + 2 * SESSION).await;
+    delay(limits::TAKEOVER_INTERVAL + 2 * SESSION).await;
 }
 
 fn members(control: &FakeControl, group: &str) -> usize {
@@ -64,11 +65,11 @@ async fn members_that_died_with_their_broker_time_out_although_nobody_asks() {
     before.groups.stop().await;
     let after = World::on(before.control.clone(), 2);
     let loading = take_over(&after);
-    tokio::time::sleep(SESSION / 2).await;
+    delay(SESSION / 2).await;
     assert_eq!((after.groups.loaded(), members(&after.control, "g")), (1, 1));
-    tokio::time::sleep(SESSION).await;
+    delay(SESSION).await;
     assert_eq!(members(&after.control, "g"), 0);
-    tokio::time::sleep(2 * limits::UNLOAD_AFTER).await;
+    delay(2 * limits::UNLOAD_AFTER).await;
     assert_eq!(after.groups.loaded(), 0);
     loading.abort();
 }
@@ -82,7 +83,7 @@ async fn members_that_come_back_go_on() {
     let after = World::on(before.control.clone(), 2);
     let loading = take_over(&after);
     for _ in 0..30 {
-        tokio::time::sleep(SESSION / 2).await;
+        delay(SESSION / 2).await;
         assert_eq!(after.heartbeat(&id, 1).await, Ok(()));
     }
     // Read once, by whoever was first.
@@ -98,9 +99,9 @@ async fn all_groups_with_members_are_loaded_a_page_at_a_time() {
     store_many(&world.control).await;
     let next = World::on(world.control.clone(), 2);
     let loading = take_over(&next);
-    tokio::time::sleep(limits::TAKEOVER_PAUSE / 2).await;
+    delay(limits::TAKEOVER_PAUSE / 2).await;
     assert_eq!(next.groups.loaded(), limits::TAKEOVER_AT_ONCE);
-    tokio::time::sleep(3 * limits::TAKEOVER_PAUSE).await;
+    delay(3 * limits::TAKEOVER_PAUSE).await;
     assert_eq!(next.groups.loaded(), MANY, "and not the one without members");
     long_enough().await;
     assert_eq!(members(&world.control, "g0000") + members(&world.control, "g0128"), 0);
@@ -113,14 +114,14 @@ async fn what_could_not_be_loaded_is_found_again() {
     store_many(&world.control).await;
     world.control.set_away(true);
     let loading = take_over(&world);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    delay(Duration::from_secs(1)).await;
     assert_eq!(world.groups.loaded(), 0);
     world.control.set_away(false);
-    tokio::time::sleep(limits::TAKEOVER_INTERVAL).await;
+    delay(limits::TAKEOVER_INTERVAL).await;
     assert_eq!(world.groups.loaded(), MANY);
     // A fenced run lets its groups go, with members that it could not take out any more.
     world.control.fence_below(2);
-    tokio::time::sleep(2 * SESSION).await;
+    delay(2 * SESSION).await;
     assert_eq!(members(&world.control, "g0000"), 1);
     world.author.send_replace(author(2));
     long_enough().await;
