@@ -103,8 +103,7 @@ impl ReadingHalf<'_> {
                 let waiting = self.waiting.clone();
                 dispatch::produce(self.context, self.info, received, reservation, waiting).await?
             }
-            (ApiKey::JoinGroup | ApiKey::SyncGroup, _held) => {
-                // These wait for other members, as long as those like.
+            (key, _held) if dispatch::ends_with_its_client(key) => {
                 let other = dispatch::other(self.context, self.info, received);
                 while_connected(self.frames.get_ref(), other).await??
             }
