@@ -76,7 +76,8 @@ pub const UNKNOWN_ANSWER_BYTES: usize = 256 * 1024;
 /// Kafka's own clients keep five under way, librdkafka more when its idempotence is off.
 pub const IN_FLIGHT_MAX: usize = 64;
 
-/// How much of a client's name for itself is kept and logged. It is for people, and for zones.
+/// How much is kept and logged of a client's name for itself, and of the name and version of its
+/// library. They are for people, and for zones.
 pub const CLIENT_ID_BYTES_MAX: usize = 256;
 
 /// How long a Produce without answer may be undecided before its connection is closed. It has no

@@ -21,6 +21,7 @@ use kafka_protocol::protocol::StrBytes;
 use ottla_wire::apis::APIS;
 
 use crate::context::{ConnectionInfo, Context, Software};
+use crate::limits::CLIENT_ID_BYTES_MAX;
 
 /// The feature by which tools tell a cluster's version: level 27 is Kafka 4.1.
 const METADATA_VERSION: &str = "metadata.version";
@@ -74,9 +75,12 @@ pub fn unsupported() -> ApiVersionsResponse {
         .with_api_keys(api_keys())
 }
 
-/// What a request says about the client's library.
+/// What a request says about the client's library; of a name that is longer than any, the beginning.
 pub fn software(request: &ApiVersionsRequest) -> Software {
-    let known = |text: &StrBytes| if is_software(text) { text.as_str() } else { "" }.into();
+    let known = |text: &StrBytes| {
+        let text = if is_software(text) { text.as_str() } else { "" };
+        text[..text.floor_char_boundary(CLIENT_ID_BYTES_MAX)].into()
+    };
     Software {
         name: known(&request.client_software_name),
         version: known(&request.client_software_version),
@@ -99,4 +103,22 @@ fn api_keys() -> Vec<ApiVersion> {
             .with_max_version(api.advertised.max)
     };
     APIS.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_very_long_name_the_beginning_is_kept() {
+        let request = |name: &str| {
+            ApiVersionsRequest::default()
+                .with_client_software_name(StrBytes::from(name.to_owned()))
+                .with_client_software_version(StrBytes::from_static_str("4.3.1"))
+        };
+        let kept = software(&request(&"x".repeat(1 << 20)));
+        assert_eq!((kept.name.len(), &*kept.version), (CLIENT_ID_BYTES_MAX, "4.3.1"));
+        assert_eq!(&*software(&request(JAVA_CLIENT)).name, JAVA_CLIENT);
+        assert_eq!(&*software(&request("no software")).name, "");
+    }
 }
