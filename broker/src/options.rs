@@ -32,7 +32,7 @@ pub struct BrokerOptions {
 }
 
 /// How much clients may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeOptions {
     /// Open connections.
     pub connections_max: u32,

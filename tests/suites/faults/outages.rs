@@ -12,10 +12,11 @@ use ottla_object_io::faults::FaultRates;
 use ottla_tests::driver::{Client, Write};
 use ottla_tests::fault_proxy::{FaultProxy, Weather};
 use ottla_tests::ottla::Ottla;
+use ottla_tests::raw::{RawClient, version};
 use ottla_tests::versitygw::{ACCESS_KEY, BUCKET, SECRET_KEY, Versitygw};
 use ottla_tests::{Scratch, topic};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::round::{CALM, Clients, Round};
 use crate::{seconds, short_or};
@@ -24,12 +25,39 @@ use crate::{seconds, short_or};
 const BUDGET: (&str, &str) = ("OTTLA__PRODUCE__BUDGET_BYTES", "8MiB");
 /// What Java writes to.
 const JAVA: &str = "java";
+/// What is read while the store is away.
+const CACHED: &str = "cached";
+/// Far below what a read of the store waits for.
+const CACHED_WITHIN: Duration = Duration::from_secs(5);
 /// The binary needs this much beside what it is given for records and its cache.
 const OTHER_BYTES: u64 = 200 << 20;
 
 /// Long enough for uploads to be given up, or the thirty seconds of the catalogue.
 fn thirty() -> Duration {
     short_or(seconds(12), seconds(30))
+}
+
+/// Writes a record to a topic of its own.
+async fn write_one(bootstrap: &str) -> Result<()> {
+    topic::create(bootstrap, CACHED, 1).await?;
+    let batch = topic::batch(&[CACHED.to_owned()], 1, None)?;
+    let mut client = RawClient::connect(bootstrap).await?;
+    let request = topic::produce_request(CACHED, 0, batch);
+    let answer = client.call(version::PRODUCE, &request).await?;
+    ensure!(answer.responses[0].partition_responses[0].error_code == 0, "{answer:?}");
+    Ok(())
+}
+
+/// Reads that record again and again for so long. The store is away: it is read from the cache.
+async fn read_cached(bootstrap: &str, for_long: Duration) -> Result<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < for_long {
+        let read = timeout(CACHED_WITHIN, topic::read(bootstrap, CACHED, 0)).await;
+        let read = read.context("what is cached is not served while the store is away")??;
+        ensure!(read.records == [(0, 1, CACHED.to_owned())], "{read:?}");
+        delay(CALM).await;
+    }
+    Ok(())
 }
 
 /// Java with its defaults has all its records on their way before long.
@@ -67,13 +95,14 @@ async fn f09_clients_ride_out_a_store_that_is_away() -> Result<()> {
     round.finish().await?.close().await
 }
 
-/// Requests get no answer at all.
+/// Requests get no answer at all. What was just written is read all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f09_clients_ride_out_a_store_that_is_silent() -> Result<()> {
     let round = Round::start_with("f09-silent", false, &[BUDGET]).await?;
     let before = round.clients.stored_per_second().await;
+    write_one(round.node.bootstrap()).await?;
     round.node.store().set_rates(FaultRates { silent: 1.0, ..FaultRates::default() });
-    delay(thirty()).await;
+    read_cached(round.node.bootstrap(), thirty()).await?;
     round.node.store().set_rates(FaultRates::default());
     let (silent, back) = (thirty(), round.clients.come_back(before).await?);
     println!("f09: {silent:?} silent, {before:.0} records/s before and after {back:.1?}");

@@ -185,6 +185,13 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_have_the_defaults_of_the_broker() {
+        let edge = options(&[]).unwrap().broker.edge;
+        assert_eq!(edge, EdgeOptions::default());
+        assert_eq!(edge.idle_max, Duration::from_secs(600), "connections.max.idle.ms");
+    }
+
+    #[test]
     fn clients_are_told_where_to_connect_and_never_a_wildcard() {
         let told = |flags: &[(&'static str, &str)]| options(flags).map(|o| o.broker.advertise);
         assert_eq!(told(&[]).unwrap(), ("127.0.0.1".to_owned(), 9092));
