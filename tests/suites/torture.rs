@@ -66,7 +66,7 @@ async fn fsck_names_an_object_that_is_missing_and_counts_one_that_nobody_knows()
     let objects = server.data().join("objects");
     fs::rename(&objects, scratch.path().join("elsewhere"))?;
     let (status, _, complaints) = server.run("fsck").await?;
-    ensure!(!status.success() && complaints.contains("no such directory"), "{complaints}");
+    ensure!(!status.success() && complaints.contains("No such file or directory"), "{complaints}");
     ensure!(!objects.exists(), "it was made");
     scratch.done();
     Ok(())

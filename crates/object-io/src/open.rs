@@ -22,6 +22,9 @@ pub struct StoreOptions {
     /// A read that has not ended after this long gets a rival. `None`: 400 ms for stores over the
     /// network, never for local ones.
     pub hedge_after: Option<Duration>,
+    /// A directory is not made when it does not exist, and nothing is removed from it: for who only
+    /// looks.
+    pub as_it_is: bool,
 }
 
 /// How a bucket is reached.
@@ -91,8 +94,8 @@ pub enum OpenError {
 }
 
 /// Opens the store at `url`, with verification, retries, time-outs and accounting around it. A
-/// directory is made when it does not exist, and cleared of unfinished writes; that blocks the
-/// thread for a moment.
+/// directory is made when it does not exist, and cleared of unfinished writes (unless it is to stay
+/// [as it is](StoreOptions::as_it_is)); that blocks the thread for a moment.
 pub fn open(
     url: &str,
     options: &StoreOptions,
@@ -106,7 +109,7 @@ pub fn open(
 pub fn open_bare(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match url.parse()? {
         StoreUrl::Memory => Arc::new(backend::memory()),
-        StoreUrl::File(path) => Arc::new(backend::file(&path)?),
+        StoreUrl::File(path) => Arc::new(backend::file(&path, options.as_it_is)?),
         StoreUrl::S3 { bucket, prefix } => Arc::new(backend::s3(&bucket, &prefix, &options.s3)?),
     })
 }

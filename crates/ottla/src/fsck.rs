@@ -4,8 +4,7 @@
 //! of the log is dropped, the node elects itself), and no broker registers: what the last run left
 //! is seen as it was left. The state's promises are checked, then the bucket is listed and every
 //! object in it judged, and every object that records are in is looked for. Nothing is repaired, and
-//! no object is deleted: that is the sweep's work. (Of a local directory, what is left of unfinished
-//! uploads goes, as at every start.)
+//! nothing in the object store changes: what is to be deleted is the sweep's work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use ottla_control_plane::service::{ControllerOptions, OpenedController};
 use ottla_control_plane::state::State;
 use ottla_env::{Clock, Random};
 use ottla_model::ObjectName;
-use ottla_object_io::{ObjectEntry, StoreUrl, keys};
+use ottla_object_io::{ObjectEntry, StoreOptions, keys};
 use ottla_telemetry::Metrics;
 
 use crate::exit::Failure;
@@ -48,19 +47,15 @@ async fn look(options: &NodeOptions) -> Result<Findings> {
         "there is no node's data in {} (choose the place with --data-dir)",
         options.data_dir.display()
     );
-    // Opening it would make it, and then every object is missing.
-    if let StoreUrl::File(objects) = options.store_url.parse()? {
-        ensure!(
-            objects.is_dir(),
-            "there are no objects in {}: no such directory (choose the place with --object-store)",
-            objects.display()
-        );
-    }
-    let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
+    // A directory that is made now would be empty, and then every object is missing.
+    let looking = StoreOptions { as_it_is: true, ..options.store.clone() };
     let (metrics, random) = (Metrics::new(), Random::system());
+    let store =
+        ottla_object_io::open(&options.store_url, &looking, random.clone(), Arc::clone(&metrics))
+            .context("there are no objects to look at (choose the place with --object-store)")?;
+    let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
     let controller = ControllerOptions::new(&options.data_dir, node_id);
-    let opened = OpenedController::open(controller, &random, Arc::clone(&metrics)).await?;
-    let store = ottla_object_io::open(&options.store_url, &options.store, random, metrics)?;
+    let opened = OpenedController::open(controller, &random, metrics).await?;
     if let Err(older) = Age::of(&opened, &*store, options.accept_loss_up_to()).await {
         opened.close().await;
         return Err(older);

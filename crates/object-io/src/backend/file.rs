@@ -160,15 +160,18 @@ impl Store for Directory {
     }
 }
 
-/// Opens the directory, making it if it does not exist.
-pub(super) fn open(root: &Path) -> Result<Directory, OpenError> {
+/// Opens the directory, making it if it does not exist, and removes unfinished writes; `as_it_is`:
+/// neither.
+pub(super) fn open(root: &Path, as_it_is: bool) -> Result<Directory, OpenError> {
     let unusable = |source: io::Error| OpenError::Directory {
         path: root.to_owned(),
         reason: source.to_string(),
     };
-    make_synced(root).map_err(unusable)?;
+    if !as_it_is {
+        make_synced(root).map_err(unusable)?;
+    }
     let root = root.canonicalize().map_err(unusable)?;
-    let removed = remove_staged(&root).map_err(unusable)?;
+    let removed = if as_it_is { 0 } else { remove_staged(&root).map_err(unusable)? };
     if removed > 0 {
         tracing::info!(removed, root = %root.display(), "removed unfinished uploads of an earlier run");
     }
@@ -273,13 +276,15 @@ mod tests {
     #[tokio::test]
     async fn leftovers_of_a_killed_upload_are_removed_and_objects_stay() {
         let root = tempfile::tempdir().unwrap();
-        let store = open(root.path()).unwrap();
+        let store = open(root.path(), false).unwrap();
         store.put("c/wal/00/a", Payload::from(Bytes::from_static(b"x"))).await.unwrap();
         let left = root.path().join("c/wal/00/b#1");
         fs::write(&left, b"torn").unwrap();
         fs::write(root.path().join("c#x"), b"not ours").unwrap();
 
-        let store = open(root.path()).unwrap();
+        open(root.path(), true).unwrap();
+        assert!(left.exists(), "as it is");
+        let store = open(root.path(), false).unwrap();
         assert!(!left.exists());
         assert!(root.path().join("c#x").exists());
         assert_eq!(store.get("c/wal/00/a").await.unwrap(), Bytes::from_static(b"x"));
@@ -288,7 +293,7 @@ mod tests {
     #[tokio::test]
     async fn folders_are_made_ahead() {
         let root = tempfile::tempdir().unwrap();
-        let store = open(&root.path().join("new/objects")).unwrap();
+        let store = open(&root.path().join("new/objects"), false).unwrap();
         let folders = ["c/wal/00".to_owned(), "c/wal/01".to_owned()];
         store.prepare(&folders).await.unwrap();
         store.prepare(&folders).await.unwrap();
@@ -296,10 +301,19 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_is_to_be_looked_at_is_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = root.path().join("objects");
+        let refused = open(&missing, true).unwrap_err().to_string();
+        assert!(refused.contains("No such file or directory"), "{refused}");
+        assert!(!missing.exists());
+    }
+
+    #[test]
     fn a_root_that_is_a_file_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         fs::write(&path, b"").unwrap();
-        assert!(matches!(open(&path), Err(OpenError::Directory { .. })));
+        assert!(matches!(open(&path, false), Err(OpenError::Directory { .. })));
     }
 }

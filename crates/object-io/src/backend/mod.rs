@@ -21,8 +21,8 @@ pub(crate) fn memory() -> Native {
 }
 
 /// A store in a directory.
-pub(crate) fn file(root: &Path) -> Result<file::Directory, OpenError> {
-    file::open(root)
+pub(crate) fn file(root: &Path, as_it_is: bool) -> Result<file::Directory, OpenError> {
+    file::open(root, as_it_is)
 }
 
 /// A store in a bucket.
