@@ -55,7 +55,8 @@ impl Group {
         if !self.supports(&join.protocol_type, &join.protocols) {
             return self.refuse_join(ticket, GroupError::InconsistentProtocol, join.member_id);
         }
-        if self.roster.bytes() + protocols_bytes(&join.protocols) > GROUP_METADATA_BYTES_MAX {
+        let others = self.roster.bytes() - self.said_before(&join);
+        if others + protocols_bytes(&join.protocols) > GROUP_METADATA_BYTES_MAX {
             return self.refuse_join(ticket, GroupError::GroupFull, join.member_id);
         }
         self.known = true;
@@ -64,6 +65,13 @@ impl Group {
             (false, None) => self.join_dynamic(now, ticket, join),
             (true, _) => self.join_again(now, ticket, join),
         }
+    }
+
+    /// The bytes that a join replaces, when it is not a new member's.
+    fn said_before(&self, join: &Join) -> usize {
+        let former = join.instance_id.as_ref().and_then(|id| self.roster.static_member(id));
+        let member = self.roster.get(former.unwrap_or(&join.member_id));
+        member.map_or(0, |member| protocols_bytes(&member.protocols))
     }
 
     /// An empty group takes any protocols, others what all members share.

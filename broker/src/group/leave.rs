@@ -6,16 +6,17 @@ use tracing::info;
 use super::error::GroupError;
 use super::message::{Answer, Effect, Leaving, StorePurpose, Ticket};
 use super::roster::forget_id;
-use super::state::{Group, State};
+use super::state::Group;
 
 impl Group {
     pub(super) fn leave(&mut self, now: Instant, ticket: Ticket, leaving: Vec<Leaving>) {
-        if !self.known {
-            return self.answer(ticket, Answer::Leave(Err(GroupError::UnknownMember)));
-        }
+        let members = self.roster.len();
         let results: Vec<_> = leaving.iter().map(|member| self.leave_one(member)).collect();
-        if results.iter().any(|result| result.is_ok()) && self.state != State::Empty {
+        if self.roster.len() < members {
             self.rebalance_or_complete(now, "a member left");
+        } else {
+            // An id that was given out and not used is nobody's loss; a rebalance may wait for it.
+            self.complete_join_if_all_are_here(now);
         }
         // The last one is answered when the empty group is stored.
         for effect in &mut self.effects {

@@ -25,6 +25,7 @@ impl Group {
             State::CompletingRebalance => self.wait_for_assignment(now, ticket, sync),
             State::Stable => {
                 self.synced(&sync.member_id);
+                self.renew(now, &sync.member_id);
                 let assignment = self.roster.get(&sync.member_id).map(|m| m.assignment.clone());
                 let synced = self.synced_answer(assignment.unwrap_or_default());
                 self.answer(ticket, synced);

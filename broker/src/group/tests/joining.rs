@@ -272,3 +272,14 @@ fn members_that_say_too_much_are_refused() {
     assert_eq!(machine.join_error(ticket).error, GroupError::GroupFull);
     assert_eq!(machine.group.state(), State::Stable);
 }
+
+#[test]
+fn a_member_may_say_as_much_again() {
+    let (mut machine, ids) = Machine::stable(&["a"]);
+    let mut join = member(&ids[0]);
+    join.protocols[0].1 = vec![0; limits::GROUP_METADATA_BYTES_MAX * 3 / 4].into();
+    for _ in 0..2 {
+        let ticket = machine.join(join.clone());
+        assert_eq!(machine.joined(ticket).generation, 2);
+    }
+}

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::machine::{Machine, REBALANCE, SESSION, member};
+use super::machine::{Machine, REBALANCE, SESSION, member, new_member};
 use crate::group::{GroupError, State, StorePurpose};
 
 #[test]
@@ -63,11 +63,11 @@ fn the_last_leave_is_answered_when_the_empty_group_is_stored() {
 fn leaves_are_refused_for_their_reasons() {
     let mut unknown = Machine::new();
     let ticket = unknown.leave("a", None);
-    assert_eq!(unknown.seen.leaves.remove(&ticket), Some(Err(GroupError::UnknownMember)));
+    let expected = Some(Ok(vec![Err(GroupError::UnknownMember)]));
+    assert_eq!(unknown.seen.leaves.remove(&ticket), expected, "no such group");
     let (mut machine, ids) = Machine::stable(&["a", "b"]);
     for (member_id, instance_id) in [("nobody", None), ("", None), ("", Some("i"))] {
         let ticket = machine.leave(member_id, instance_id);
-        let expected = Some(Ok(vec![Err(GroupError::UnknownMember)]));
         assert_eq!(machine.seen.leaves.remove(&ticket), expected);
     }
     assert_eq!(machine.group.state(), State::Stable);
@@ -82,6 +82,22 @@ fn the_leave_of_the_one_everybody_waited_for_completes_the_rebalance() {
     let a = machine.join(member(&ids[0]));
     machine.leave(&ids[1], None);
     assert_eq!(machine.joined(a).generation, 2);
+}
+
+#[test]
+fn the_leave_of_an_id_that_was_not_used_yet_disturbs_nobody() {
+    let (mut machine, ids) = Machine::stable(&["a"]);
+    let first = machine.join(new_member("b"));
+    let unused = machine.join_error(first).member_id;
+    let left = machine.leave(&unused, None);
+    assert_eq!(machine.seen.leaves.remove(&left), Some(Ok(vec![Ok(())])));
+    assert_eq!(machine.group.state(), State::Stable);
+
+    let first = machine.join(new_member("b"));
+    let unused = machine.join_error(first).member_id;
+    let a = machine.join(member(&ids[0]));
+    machine.leave(&unused, None);
+    assert_eq!(machine.joined(a).generation, 2, "nobody else was waited for");
 }
 
 #[test]

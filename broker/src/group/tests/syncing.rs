@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::machine::{Machine, REBALANCE, member, sync};
+use super::machine::{Machine, REBALANCE, SESSION, member, sync};
 use crate::group::{GroupError, Request, State, Sync};
 
 /// Two members that know generation 1; the first leads.
@@ -139,4 +139,14 @@ fn members_are_not_silent_while_they_wait_for_the_leader() {
     machine.stored(Ok(()));
     assert_eq!(machine.synced(follower).unwrap().assignment, "part b");
     machine.heartbeat(&ids[1], 1).unwrap();
+}
+
+#[test]
+fn to_ask_for_a_part_is_a_sign_of_life() {
+    let (mut machine, ids) = Machine::stable(&["a"]);
+    machine.pass(SESSION - Duration::from_millis(1));
+    let again = machine.sync(&ids[0], 1, &[]);
+    machine.synced(again).unwrap();
+    machine.pass(SESSION - Duration::from_millis(1));
+    assert_eq!(machine.group.state(), State::Stable);
 }
