@@ -75,9 +75,15 @@ pub const DELAYED_FIVE: Measure = measure(
     WALL,
     AtLeast(0.8 * 5.0 * 1.0 / 0.1),
 );
-/// What batches waited for, besides flush and upload.
+/// What batches waited for, besides flush and upload, where clients take processors from the server.
 pub const OVERHEAD: Measure =
     measure("Produce p99 without flush wait and upload, half load", "ms", AtMost(10.0));
+/// The same with clients that leave the processors to the server.
+pub const OVERHEAD_ALONE: Measure = measure(
+    "The same, clients take only what processor time the server leaves (nice 10)",
+    "ms",
+    AtMost(10.0),
+);
 /// From the call of produce to the record in a consumer's hands.
 pub const END_TO_END: [Measure; 2] = [
     measure("Produce to poll at 500 records/s, p50", "ms", Target::None),

@@ -152,7 +152,7 @@ async fn the_stages_of_a_request_add_up_to_its_latency() -> Result<()> {
     let stages = sum("ottla_produce_stage_seconds_sum");
     let answered = sum("ottla_produce_ack_seconds_sum");
     let requests = now.sum("ottla_kafka_request_seconds_sum", &[("api", "Produce")]);
-    for stage in ["buffer", "upload", "commit", "answer"] {
+    for stage in ["buffer", "upload", "order", "commit", "answer"] {
         let counted = now.sum("ottla_produce_stage_seconds_count", &[("stage", stage)]);
         same(stage, counted, u64::from(REQUESTS))?;
     }
@@ -165,9 +165,16 @@ async fn the_stages_of_a_request_add_up_to_its_latency() -> Result<()> {
     ensure!((stages - answered).abs() <= rest, "{all}");
     ensure!(answered <= requests && requests <= seen, "{all}");
     ensure!(seen - stages <= rest + 0.25 * seen, "{all}");
+    let stage = |name: &str| now.sum("ottla_produce_stage_seconds_sum", &[("stage", name)]);
+    let behind_upload = stage("order") + stage("commit") + stage("answer");
+    let overhead = sum("ottla_produce_overhead_seconds_sum");
+    ensure!(
+        (overhead - behind_upload).abs() <= rest,
+        "behind the upload {overhead:.3} s, its stages {behind_upload:.3} s"
+    );
     // The store and the log are the larger part of their stages.
     let put = now.sum("ottla_objectstore_request_seconds_sum", &[("op", "put")]);
-    let upload = now.sum("ottla_produce_stage_seconds_sum", &[("stage", "upload")]);
+    let upload = stage("upload");
     ensure!(put <= upload + 0.1 && put >= upload / 2.0, "PUTs {put:.3} s of uploads {upload:.3} s");
     scratch.done();
     Ok(())

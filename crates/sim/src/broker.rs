@@ -251,7 +251,7 @@ impl World {
         let now = self.now();
         let broker = &mut self.brokers[at];
         let Some(writer) = broker.writer.as_mut().filter(|_| !broker.over) else { return };
-        let Some((id, message)) = writer.next_message() else { return };
+        let Some((id, message)) = writer.next_message(now) else { return };
         let unsaid = self.defect == Some(Defect::AbandonNotReplicated);
         if unsaid && matches!(message, Message::Abandon(_)) {
             writer.answered(id, Ok(vec![ottla_format::command::ObjectOutcome::Abandoned]), now);

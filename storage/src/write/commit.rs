@@ -33,6 +33,7 @@ use ottla_format::command::{
 };
 use ottla_model::{BrokerAuthor, ObjectSeq};
 use ottla_telemetry::RateLimited;
+use tokio::time::Instant;
 
 use super::answer::AppendOutcome;
 use super::buffer::Entry;
@@ -67,11 +68,20 @@ pub(crate) struct Progress {
     pub failed: bool,
 }
 
-/// A committed object.
+/// When an object passed the steps of its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitTimes {
+    /// Its upload was verified.
+    pub verified: Instant,
+    /// Its commit was handed over first: when all below it were uploaded or given up.
+    pub handed_over: Instant,
+}
+
+/// A decided object.
 #[derive(Debug)]
 pub(crate) struct Decided {
-    /// When its upload was verified.
-    pub verified_at: Option<tokio::time::Instant>,
+    /// `None`: no commit of it was handed over.
+    pub times: Option<CommitTimes>,
     /// Its batches with what became of them.
     pub outcomes: Vec<(Entry, AppendOutcome)>,
 }
@@ -90,8 +100,8 @@ struct Object {
     entries: Vec<Entry>,
     stage: Stage,
     way: Way,
-    /// A commit of it was handed over at some time.
-    commit_sent: bool,
+    /// When a commit of it was handed over first.
+    commit_sent: Option<Instant>,
     /// A commit of it may have been applied: handed over, and neither answered clearly nor known
     /// to have been lost on its way.
     commit_unknown: bool,
@@ -169,7 +179,7 @@ impl Committer {
             entries,
             stage: Stage::Uploading,
             way: Way::Here,
-            commit_sent: false,
+            commit_sent: None,
             commit_unknown: false,
         });
         seq
@@ -188,12 +198,14 @@ impl Committer {
     pub(crate) fn uncommitted_above(&mut self, seq: ObjectSeq) -> impl Iterator<Item = &mut Entry> {
         self.objects
             .iter_mut()
-            .filter(move |object| object.seq > seq && !object.commit_sent && !object.is_decided())
+            .filter(move |object| {
+                object.seq > seq && object.commit_sent.is_none() && !object.is_decided()
+            })
             .flat_map(|object| &mut object.entries)
     }
 
-    /// The next message to hand over, if one may be sent now.
-    pub(crate) fn next_message(&mut self) -> Option<(MessageId, Message)> {
+    /// The next message to hand over, if one may be sent now; it counts as handed over at `now`.
+    pub(crate) fn next_message(&mut self, now: Instant) -> Option<(MessageId, Message)> {
         if self.epoch != Epoch::Alive || self.on_the_way.len() >= COMMITS_IN_FLIGHT_MAX {
             return None;
         }
@@ -240,7 +252,7 @@ impl Committer {
             }
             commits.push(commit);
             object.way = Way::Sent;
-            object.commit_sent = true;
+            object.commit_sent.get_or_insert(now);
         }
         if commits.is_empty() {
             return None;
@@ -331,7 +343,7 @@ impl Committer {
                 progress.decided.push(object.decide_all(AppendOutcome::Undecided));
             }
             ObjectOutcome::Fenced => {
-                object.commit_unknown |= object.commit_sent;
+                object.commit_unknown |= object.commit_sent.is_some();
                 progress.fenced |= !epoch_over;
                 if !epoch_over {
                     self.epoch = Epoch::Fenced;
@@ -350,7 +362,7 @@ impl Committer {
             let Some(object) = self.object(*seq) else { continue };
             object.way = Way::Here;
             let nothing_happened = kind == CallErrorKind::Retry;
-            object.commit_unknown |= object.commit_sent && !nothing_happened;
+            object.commit_unknown |= object.commit_sent.is_some() && !nothing_happened;
         }
         if kind == CallErrorKind::ShuttingDown {
             progress.closed |= self.epoch != Epoch::Closed;
@@ -391,7 +403,8 @@ impl Object {
         match self.stage {
             Stage::GivenUp => true,
             Stage::Uploaded(_) => {
-                !self.commit_sent && self.entries.iter().all(|entry| entry.answer.is_none())
+                self.commit_sent.is_none()
+                    && self.entries.iter().all(|entry| entry.answer.is_none())
             }
             Stage::Uploading | Stage::Abandoned | Stage::Decided => false,
         }
@@ -427,16 +440,20 @@ impl Object {
         (std::mem::take(&mut self.entries), verified)
     }
 
+    fn times(&self, verified: Option<&Verified>) -> Option<CommitTimes> {
+        Some(CommitTimes { verified: verified?.at, handed_over: self.commit_sent? })
+    }
+
     fn decide_all(&mut self, outcome: AppendOutcome) -> Decided {
         let (entries, verified) = self.decide();
         let outcomes = entries.into_iter().map(|entry| (entry, outcome)).collect();
-        Decided { verified_at: verified.map(|verified| verified.at), outcomes }
+        Decided { times: self.times(verified.as_ref()), outcomes }
     }
 
     /// Matches the outcomes with the batches that the commit named, in its order.
     fn committed(&mut self, outcomes: &[BatchOutcome]) -> Decided {
         let (entries, verified) = self.decide();
-        let verified_at = verified.as_ref().map(|verified| verified.at);
+        let times = self.times(verified.as_ref());
         let mut slots: Vec<Option<Entry>> = entries.into_iter().map(Some).collect();
         let order = verified.map(|verified| verified.layout.order).unwrap_or_default();
         let named: Vec<Entry> = order
@@ -457,7 +474,7 @@ impl Object {
             .zip(known.chain(std::iter::repeat(None)))
             .map(|(entry, outcome)| (entry, outcome.map_or(AppendOutcome::Undecided, told)))
             .collect();
-        Decided { verified_at, outcomes }
+        Decided { times, outcomes }
     }
 }
 

@@ -97,7 +97,7 @@ impl World {
 
     /// Sends everything that can be sent, with answers, until nothing moves.
     fn settle(&mut self) {
-        while let Some((id, message)) = self.committer.next_message() {
+        while let Some((id, message)) = self.committer.next_message(self.now) {
             let outcomes = self.apply(&message);
             self.answer(id, Ok(outcomes));
         }
@@ -151,10 +151,10 @@ fn an_object_that_is_still_uploading_holds_up_those_above_it() {
     let seqs: Vec<_> = (0..3).map(|n| world.seal(&[producer(n, 0)])).collect();
     world.verify(seqs[1]);
     world.verify(seqs[2]);
-    assert!(world.committer.next_message().is_none());
+    assert!(world.committer.next_message(world.now).is_none());
     world.verify(seqs[0]);
-    assert_eq!(commit_seqs(world.committer.next_message()).1, [0, 1, 2]);
-    assert!(world.committer.next_message().is_none(), "all are on their way");
+    assert_eq!(commit_seqs(world.committer.next_message(world.now)).1, [0, 1, 2]);
+    assert!(world.committer.next_message(world.now).is_none(), "all are on their way");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn commits_are_handed_over_without_waiting_for_answers() {
     for n in 0..3 {
         let seq = world.seal(&[producer(n, 0)]);
         world.verify(seq);
-        assert_eq!(commit_seqs(world.committer.next_message()).1, [seq.0]);
+        assert_eq!(commit_seqs(world.committer.next_message(world.now)).1, [seq.0]);
     }
 }
 
@@ -172,15 +172,18 @@ fn a_lost_message_is_sent_again_before_what_came_after_it() {
     let mut world = World::new();
     let seqs: Vec<_> = (0..2).map(|n| world.seal(&[producer(n, 0)])).collect();
     world.verify(seqs[0]);
-    let (first, _) = commit_seqs(world.committer.next_message());
+    let (first, _) = commit_seqs(world.committer.next_message(world.now));
     world.verify(seqs[1]);
-    let (second, message) = world.committer.next_message().unwrap();
+    let (second, message) = world.committer.next_message(world.now).unwrap();
     let not_yet = world.apply(&message);
     assert!(matches!(not_yet[0], ObjectOutcome::NotYet { .. }));
     world.answer(second, Ok(not_yet));
-    assert!(world.committer.next_message().is_none(), "no busy repeating of what must wait");
+    assert!(
+        world.committer.next_message(world.now).is_none(),
+        "no busy repeating of what must wait"
+    );
     world.answer(first, unknown());
-    assert_eq!(commit_seqs(world.committer.next_message()).1, [0, 1]);
+    assert_eq!(commit_seqs(world.committer.next_message(world.now)).1, [0, 1]);
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn an_answer_lost_after_the_effect_is_found_out_by_repeating() {
     let mut world = World::new();
     let seq = world.seal(&[producer(1, 0)]);
     world.verify(seq);
-    let (id, message) = world.committer.next_message().unwrap();
+    let (id, message) = world.committer.next_message(world.now).unwrap();
     world.apply(&message);
     world.answer(id, unknown());
     assert_eq!(world.outcome(producer(1, 0)), None, "nobody is told anything yet");
@@ -203,7 +206,7 @@ fn nobody_is_told_not_stored_before_the_abandon_is_replicated() {
     let mut world = World::new();
     let seq = world.seal(&[producer(1, 0)]);
     world.give_up(seq);
-    let (id, abandoned) = abandon_seq(world.committer.next_message());
+    let (id, abandoned) = abandon_seq(world.committer.next_message(world.now));
     assert_eq!((abandoned, world.outcome(producer(1, 0))), (0, None));
     world.answer(id, unknown());
     assert_eq!(world.outcome(producer(1, 0)), None);
@@ -218,13 +221,13 @@ fn no_commit_passes_an_abandon_that_is_on_its_way() {
     let above = world.seal(&[producer(1, 2), producer(2, 0)]);
     world.verify(above);
     failing.into_iter().for_each(|seq| world.give_up(seq));
-    let (first, _) = abandon_seq(world.committer.next_message());
-    let (second, _) = abandon_seq(world.committer.next_message());
-    assert!(world.committer.next_message().is_none());
+    let (first, _) = abandon_seq(world.committer.next_message(world.now));
+    let (second, _) = abandon_seq(world.committer.next_message(world.now));
+    assert!(world.committer.next_message(world.now).is_none());
     world.answer(second, Ok(vec![ObjectOutcome::Abandoned]));
-    assert!(world.committer.next_message().is_none());
+    assert!(world.committer.next_message(world.now).is_none());
     world.answer(first, Ok(vec![ObjectOutcome::Abandoned]));
-    assert_eq!(commit_seqs(world.committer.next_message()).1, [2]);
+    assert_eq!(commit_seqs(world.committer.next_message(world.now)).1, [2]);
 }
 
 #[test]
@@ -232,17 +235,17 @@ fn abandons_that_are_answered_out_of_order_are_noted_in_order() {
     let mut world = World::new();
     let seqs: Vec<_> = (0..2).map(|n| world.seal(&[producer(1, n)])).collect();
     seqs.into_iter().for_each(|seq| world.give_up(seq));
-    let (lower, _) = abandon_seq(world.committer.next_message());
-    let (higher, _) = abandon_seq(world.committer.next_message());
+    let (lower, _) = abandon_seq(world.committer.next_message(world.now));
+    let (higher, _) = abandon_seq(world.committer.next_message(world.now));
     world.answer(higher, Ok(vec![ObjectOutcome::Abandoned]));
     assert_eq!(world.outcome(producer(1, 1)), None, "the one before it may be told first");
     let above = world.seal(&[producer(2, 0)]);
     world.verify(above);
-    assert!(world.committer.next_message().is_none(), "what fails is not known yet");
+    assert!(world.committer.next_message(world.now).is_none(), "what fails is not known yet");
     world.answer(lower, Ok(vec![ObjectOutcome::Abandoned]));
     assert!(!world.failed.admit(partition(0), Some(producer(1, 1)), world.now));
     assert!(world.failed.admit(partition(0), Some(producer(1, 0)), world.now));
-    assert_eq!(commit_seqs(world.committer.next_message()).1, [2]);
+    assert_eq!(commit_seqs(world.committer.next_message(world.now)).1, [2]);
 }
 
 #[test]
@@ -286,19 +289,19 @@ fn after_a_fence_only_what_was_never_handed_over_is_certainly_not_stored() {
     let mut world = World::new();
     let seqs: Vec<_> = (0..3).map(|n| world.seal(&[producer(n, 0)])).collect();
     world.verify(seqs[0]);
-    let (first, message) = world.committer.next_message().unwrap();
+    let (first, message) = world.committer.next_message(world.now).unwrap();
     world.apply(&message);
     world.answer(first, unknown());
     world.model.fenced = true;
     world.verify(seqs[1]);
-    let (both, message) = world.committer.next_message().unwrap();
+    let (both, message) = world.committer.next_message(world.now).unwrap();
     let outcomes = world.apply(&message);
     world.answer(both, Ok(outcomes));
     assert_eq!(world.outcome(producer(0, 0)), Some(AppendOutcome::Undecided));
     // The call may have arrived twice, once before the fence.
     assert_eq!(world.outcome(producer(1, 0)), Some(AppendOutcome::Undecided));
     assert_eq!(world.outcome(producer(2, 0)), Some(AppendOutcome::Fenced));
-    assert!(world.committer.next_message().is_none());
+    assert!(world.committer.next_message(world.now).is_none());
     assert_eq!(world.committer.len(), 0);
 }
 
@@ -307,11 +310,11 @@ fn a_commit_on_its_way_when_the_fence_is_learnt_still_counts() {
     let mut world = World::new();
     let seqs: Vec<_> = (0..2).map(|n| world.seal(&[producer(n, 0)])).collect();
     world.verify(seqs[0]);
-    let (first, message) = world.committer.next_message().unwrap();
+    let (first, message) = world.committer.next_message(world.now).unwrap();
     let committed = world.apply(&message);
     world.model.fenced = true;
     world.verify(seqs[1]);
-    let (second, message) = world.committer.next_message().unwrap();
+    let (second, message) = world.committer.next_message(world.now).unwrap();
     let fenced = world.apply(&message);
     world.answer(second, Ok(fenced));
     assert_eq!(world.outcome(producer(0, 0)), None);
@@ -324,7 +327,7 @@ fn when_the_control_plane_goes_for_good_everything_is_undecided() {
     let mut world = World::new();
     let seqs: Vec<_> = (0..2).map(|n| world.seal(&[producer(n, 0)])).collect();
     world.verify(seqs[0]);
-    let (id, _) = world.committer.next_message().unwrap();
+    let (id, _) = world.committer.next_message(world.now).unwrap();
     world.answer(id, Err(CallError::ShuttingDown));
     for n in 0..2 {
         assert_eq!(world.outcome(producer(n, 0)), Some(AppendOutcome::Undecided));
@@ -336,7 +339,7 @@ fn an_answer_with_a_wrong_number_of_outcomes_is_no_answer() {
     let mut world = World::new();
     let seq = world.seal(&[producer(1, 0)]);
     world.verify(seq);
-    let (id, _) = world.committer.next_message().unwrap();
+    let (id, _) = world.committer.next_message(world.now).unwrap();
     world.answer(id, Ok(vec![]));
     world.settle();
     assert!(world.stored(producer(1, 0)));
@@ -349,12 +352,12 @@ fn messages_are_bounded() {
         let seq = world.seal(&[producer(n, 0)]);
         world.verify(seq);
     }
-    assert_eq!(commit_seqs(world.committer.next_message()).1.len(), COMMIT_OBJECTS_MAX);
-    assert_eq!(commit_seqs(world.committer.next_message()).1.len(), 1);
+    assert_eq!(commit_seqs(world.committer.next_message(world.now)).1.len(), COMMIT_OBJECTS_MAX);
+    assert_eq!(commit_seqs(world.committer.next_message(world.now)).1.len(), 1);
     for n in 0..COMMITS_IN_FLIGHT_MAX as i64 {
         let seq = world.seal(&[producer(1000 + n, 0)]);
         world.verify(seq);
-        let sent = world.committer.next_message().is_some();
+        let sent = world.committer.next_message(world.now).is_some();
         assert_eq!(sent, n + 2 < COMMITS_IN_FLIGHT_MAX as i64);
     }
 }
@@ -403,7 +406,7 @@ fn play(seed: u64, steps: usize, fence_at: Option<usize>) {
                 if random.chance(0.25) { world.give_up(seq) } else { world.verify(seq) }
             }
             2 => {
-                if let Some((id, message)) = world.committer.next_message() {
+                if let Some((id, message)) = world.committer.next_message(world.now) {
                     calls.push((id, message, None));
                 }
             }

@@ -119,8 +119,8 @@ impl StepWriter {
     }
 
     /// The next message to hand over, if one may be sent now.
-    pub fn next_message(&mut self) -> Option<(MessageId, Message)> {
-        self.steps.next_message()
+    pub fn next_message(&mut self, now: Instant) -> Option<(MessageId, Message)> {
+        self.steps.next_message(now)
     }
 
     /// A message was answered.

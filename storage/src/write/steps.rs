@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, AppendOutcome};
 use super::buffer::{Buffer, Entry};
-use super::commit::{Abandoned, Committer, Decided, Message, MessageId, Progress};
+use super::commit::{Abandoned, CommitTimes, Committer, Decided, Message, MessageId, Progress};
 use super::failed::SharedFailed;
 use super::intake::{Gate, Intake, take_not_admitted};
 use super::upload::Verified;
@@ -47,8 +47,8 @@ pub(crate) struct Heard {
     pub over: Option<Gate>,
     /// The call failed: pause before the next one.
     pub failed: bool,
-    /// When the objects that are committed now were verified.
-    pub verified_at: Vec<Instant>,
+    /// Of the objects that are decided now and were to be committed.
+    pub times: Vec<CommitTimes>,
     /// Objects that are abandoned now.
     pub abandoned: u64,
     /// Bytes that were in buffers and are not any more.
@@ -88,8 +88,8 @@ impl Steps {
     }
 
     /// The next message to hand over, if one may be sent now.
-    pub(crate) fn next_message(&mut self) -> Option<(MessageId, Message)> {
-        self.committer.next_message()
+    pub(crate) fn next_message(&mut self, now: Instant) -> Option<(MessageId, Message)> {
+        self.committer.next_message(now)
     }
 
     /// A message was answered: tells whoever waited for it, and whoever it takes with it.
@@ -114,9 +114,9 @@ impl Steps {
         now: Instant,
     ) -> Heard {
         let Progress { decided, fenced, closed, failed } = self.committer.answered(id, result);
-        let verified_at = decided.iter().filter_map(|object| object.verified_at).collect();
+        let times = decided.iter().filter_map(|object| object.times).collect();
         let over = if fenced { Some(Gate::Fenced) } else { closed.then_some(Gate::Closed) };
-        let mut heard = Heard { over, failed, verified_at, ..Heard::default() };
+        let mut heard = Heard { over, failed, times, ..Heard::default() };
         match over {
             Some(gate) => self.shut(gate, decided, now, &mut heard),
             None => self.tell(decided, now, &mut heard.told),
@@ -185,7 +185,7 @@ impl Steps {
         for buffer in self.intake.lock().shut(gate) {
             heard.let_go += buffer.bytes;
             let outcomes = buffer.entries.into_iter().map(|entry| (entry, outcome)).collect();
-            decided.push(Decided { verified_at: None, outcomes });
+            decided.push(Decided { times: None, outcomes });
         }
         self.tell(decided, now, &mut heard.told);
     }

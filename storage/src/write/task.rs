@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use super::commit::{Message, MessageId};
+use super::commit::{CommitTimes, Message, MessageId};
 use super::intake::Gate;
 use super::options::{WriteOptions, WriteParts};
 use super::pace::Pace;
@@ -36,6 +36,7 @@ type Answered = (MessageId, Result<Vec<ObjectOutcome>, CallError>);
 /// What the task counts.
 struct Counted {
     buffer: Histogram,
+    order: Histogram,
     commit: Histogram,
     answer: Histogram,
     abandoned: Counter,
@@ -76,6 +77,7 @@ impl Task {
         let produce = &metrics.produce;
         let counted = Counted {
             buffer: produce.stage_seconds.with(["buffer"]),
+            order: produce.stage_seconds.with(["order"]),
             commit: produce.stage_seconds.with(["commit"]),
             answer: produce.stage_seconds.with(["answer"]),
             abandoned: produce.objects_abandoned.clone(),
@@ -220,11 +222,12 @@ impl Task {
 
     /// Hands over what can be committed or abandoned, in order.
     fn hand_over(&mut self) {
-        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+        let now = Instant::now();
+        if self.paused_until.is_some_and(|until| now < until) {
             return;
         }
         self.paused_until = None;
-        while let Some((id, message)) = self.steps.next_message() {
+        while let Some((id, message)) = self.steps.next_message(now) {
             // Handed over in this very call; the future is only the answer.
             let call: BoxFuture<'static, Result<Vec<ObjectOutcome>, CallError>> = match message {
                 Message::Commit(request) => self.control.commit_objects(request),
@@ -253,14 +256,19 @@ impl Task {
         } else {
             self.failures = 0;
         }
+        let verified: Vec<Instant> = heard.times.iter().map(|times| times.verified).collect();
         self.note(heard, now);
         self.counted.answer.time(now.elapsed());
+        for verified in verified {
+            self.metrics.produce.overhead_seconds.time(verified.elapsed());
+        }
     }
 
     /// Counts what came of a step, and ends with the broker epoch.
     fn note(&mut self, heard: Heard, now: Instant) {
-        for verified_at in heard.verified_at {
-            self.counted.commit.time(now.saturating_duration_since(verified_at));
+        for CommitTimes { verified, handed_over } in heard.times {
+            self.counted.order.time(handed_over.saturating_duration_since(verified));
+            self.counted.commit.time(now.saturating_duration_since(handed_over));
         }
         self.counted.abandoned.add(heard.abandoned);
         let Told { stored, refused, not_stored, undecided, fenced } = heard.told;

@@ -7,6 +7,13 @@ pub const STORE_SECONDS: &[f64] = &[
     5.0, 10.0,
 ];
 
+/// The stages of a produce, of which some wait for an object store and some for this machine alone:
+/// 200 µs … 10 s, dense where a budget of 10 ms is spent.
+pub const STAGE_SECONDS: &[f64] = &[
+    0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1,
+    0.15, 0.25, 0.35, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
+];
+
 /// Work of this machine alone (apply, fsync, planning): 20 µs … 1 s.
 pub const LOCAL_SECONDS: &[f64] = &[
     0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25,
