@@ -12,6 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ottla_env::DiskTurns;
+
 /// A directory.
 pub trait LogDirectory: Debug + Send + Sync + 'static {
     /// Names of its files, in any order.
@@ -58,6 +60,7 @@ pub trait LogFile: Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct DiskDirectory {
     path: PathBuf,
+    turns: DiskTurns,
 }
 
 impl DiskDirectory {
@@ -69,7 +72,16 @@ impl DiskDirectory {
                 File::open(parent)?.sync_all()?;
             }
         }
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), turns: DiskTurns::default() })
+    }
+
+    /// Lets the syncs of its files go before large reads of the same disk.
+    pub fn sharing(self, turns: DiskTurns) -> Self {
+        Self { turns, ..self }
+    }
+
+    fn file(&self, file: File) -> Arc<dyn LogFile> {
+        Arc::new(DiskFile { file, turns: self.turns.clone() })
     }
 }
 
@@ -95,12 +107,12 @@ impl LogDirectory for DiskDirectory {
             .write(true)
             .create_new(true)
             .open(self.path.join(name))?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(self.file(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(Arc::new(DiskFile(file)))
+        Ok(self.file(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -121,22 +133,26 @@ impl LogDirectory for DiskDirectory {
 }
 
 #[derive(Debug)]
-struct DiskFile(File);
+struct DiskFile {
+    file: File,
+    turns: DiskTurns,
+}
 
 impl LogFile for DiskFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        let _first = self.turns.sync();
+        self.file.sync_data()
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::WaitError;
 use ottla_control_api::{CallError, ControlPlane, SweepControl};
-use ottla_env::{Clock, Random, VitalTasks};
+use ottla_env::{Clock, DiskTurns, Random, VitalTasks};
 use ottla_model::{AppliedIndex, ClusterId};
 use ottla_telemetry::Metrics;
 use tokio::time::Instant;
@@ -57,6 +57,8 @@ pub struct ControllerOptions {
     /// How long a condemned object stays in the bucket. Less than the default breaks I-LIVE for
     /// readers that are slow: for tests.
     pub condemned_delay: Duration,
+    /// Of the data directory's disk: shared with whatever else reads and syncs on it.
+    pub disk: DiskTurns,
 }
 
 impl ControllerOptions {
@@ -71,6 +73,7 @@ impl ControllerOptions {
             snapshot_entries: SNAPSHOT_ENTRIES,
             offsets_retention: OFFSETS_RETENTION,
             condemned_delay: CONDEMNED_DELAY,
+            disk: DiskTurns::default(),
         }
     }
 }

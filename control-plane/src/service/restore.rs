@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ottla_env::DiskTurns;
 use ottla_env::{Random, VitalTasks};
 use ottla_format::codec::DecodeError;
 use ottla_format::raft_entry::{AppliedRecord, LogId};
@@ -45,8 +46,9 @@ pub fn restore(
     let directory = DataDirectory::open(&options.data_dir)?;
     let identity = directory.identity(options.node_id, random)?;
     let identity = LogIdentity { cluster: identity.cluster, node: identity.node };
-    let snapshots = Snapshots::new(open_directory(&directory.snapshots())?, identity.cluster);
-    let files = open_directory(&directory.raft())?;
+    let snapshots =
+        Snapshots::new(open_directory(&directory.snapshots(), &options.disk)?, identity.cluster);
+    let files = open_directory(&directory.raft(), &options.disk)?;
     let (checkpoint, loaded) = Checkpoint::open(&directory.checkpoint(), identity.cluster)?;
     let recovered = recover(files.clone(), &snapshots, identity, options.log, loaded)?;
     let Recovered { state, record, log, newest } = recovered;
@@ -144,9 +146,9 @@ pub fn recover(
     Ok(Recovered { state, record, log, newest })
 }
 
-fn open_directory(path: &Path) -> Result<Arc<dyn LogDirectory>, StartError> {
+fn open_directory(path: &Path, disk: &DiskTurns) -> Result<Arc<dyn LogDirectory>, StartError> {
     match DiskDirectory::open(path) {
-        Ok(directory) => Ok(Arc::new(directory)),
+        Ok(directory) => Ok(Arc::new(directory.sharing(disk.clone()))),
         Err(source) => Err(StartError::Directory { action: "open", path: path.to_owned(), source }),
     }
 }

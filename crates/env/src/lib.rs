@@ -2,16 +2,19 @@
 //! sockets, and how many of them there may be.
 //!
 //! Lints ban the standard ways everywhere else. Tokio's timers and tasks are used directly: a
-//! simulated runtime already replaces them; [`VitalTasks`] adds only that a panic is noticed. Clock
+//! simulated runtime already replaces them; [`VitalTasks`] adds only that a panic is noticed,
+//! [`DiskTurns`] says who waits for whom on a disk. Clock
 //! and randomness are values that are handed in, so that a test can hold them still.
 
 mod clock;
+mod disk_turns;
 mod files;
 pub mod net;
 mod random;
 mod vital;
 
 pub use clock::Clock;
+pub use disk_turns::{DiskTurns, SyncTurn};
 pub use files::raise_open_files_limit;
 pub use random::Random;
 pub use vital::VitalTasks;

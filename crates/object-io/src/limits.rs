@@ -75,6 +75,10 @@ pub const FILE_DIRECT_BYTES: usize = 512 << 10;
 /// four get 1.13 GB/s, and it takes 33 ms.
 pub const FILE_READS_MAX: usize = 1;
 
+/// The longest that such a read lets syncs go before it: it reads on between syncs that follow each
+/// other without a gap.
+pub const FILE_READ_PATIENCE: Duration = Duration::from_millis(5);
+
 /// Names tried for a file that is being written. Each one that is taken was left by a process that
 /// was killed while it wrote the same key, which happens hardly once.
 pub const STAGED_NAMES_MAX: u32 = 16;

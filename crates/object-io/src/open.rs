@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_env::Random;
+use ottla_env::{DiskTurns, Random};
 use ottla_telemetry::Metrics;
 use thiserror::Error;
 
@@ -15,7 +15,7 @@ use crate::reliable::Reliable;
 use crate::{Store, StoreUrl, UrlError, backend};
 
 /// How stores are spoken to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct StoreOptions {
     /// For `s3://` URLs.
     pub s3: S3Options,
@@ -25,6 +25,8 @@ pub struct StoreOptions {
     /// A directory is not made when it does not exist, and nothing is removed from it: for who only
     /// looks.
     pub as_it_is: bool,
+    /// Of the disk of a directory: shared with whatever else is synced on it.
+    pub disk: DiskTurns,
 }
 
 /// How a bucket is reached.
@@ -109,7 +111,9 @@ pub fn open(
 pub fn open_bare(url: &str, options: &StoreOptions) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match url.parse()? {
         StoreUrl::Memory => Arc::new(backend::memory()),
-        StoreUrl::File(path) => Arc::new(backend::file(&path, options.as_it_is)?),
+        StoreUrl::File(path) => {
+            Arc::new(backend::file(&path, options.as_it_is, options.disk.clone())?)
+        }
         StoreUrl::S3 { bucket, prefix } => Arc::new(backend::s3(&bucket, &prefix, &options.s3)?),
     })
 }

@@ -22,12 +22,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
+use ottla_env::DiskTurns;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::Native;
 use super::native::checked_path;
-use crate::limits::{DIRECT_BYTES_MIN, FILE_READS_MAX, FILE_WRITES_MAX, WHOLE_OBJECT_BYTES_MAX};
+use crate::limits::{
+    DIRECT_BYTES_MIN, FILE_READ_PATIENCE, FILE_READS_MAX, FILE_WRITES_MAX, WHOLE_OBJECT_BYTES_MAX,
+};
 use crate::{ObjectEntry, OpenError, Payload, PutDone, ReadCause, Store, StoreError};
 
 /// What addresses, positions and lengths of direct reads and writes are multiples of: the largest
@@ -38,6 +41,8 @@ const SECTOR_BYTES: usize = 4096;
 pub(crate) struct Directory {
     rest: Native,
     root: PathBuf,
+    /// Shared with whatever else syncs files on this disk.
+    turns: DiskTurns,
     /// Large writes, each with a buffer.
     large_writes: Arc<Semaphore>,
     /// Large reads.
@@ -91,9 +96,10 @@ impl Store for Directory {
     async fn put(&self, key: &str, payload: Payload) -> Result<PutDone, StoreError> {
         let path = self.path(key)?;
         let permit = turn(&self.large_writes, payload.length).await;
+        let turns = self.turns.clone();
         let written = blocking(key, move || {
             let _until_written = permit;
-            write::write(&path, &payload)
+            write::write(&path, &payload, &turns)
         });
         match written.await {
             Ok(bytes) => Ok(PutDone { bytes }),
@@ -126,8 +132,12 @@ impl Store for Directory {
             return Err(StoreError::Invalid { key: key.to_owned(), reason });
         }
         let permit = turn(&self.large_reads, length).await;
+        let turns = self.turns.clone();
         let read = blocking(key, move || {
             let _until_read = permit;
+            if length >= DIRECT_BYTES_MIN {
+                turns.give_way(FILE_READ_PATIENCE);
+            }
             read::read(&path, range)
         });
         let bytes = read.await?;
@@ -162,7 +172,7 @@ impl Store for Directory {
 
 /// Opens the directory, making it if it does not exist, and removes unfinished writes; `as_it_is`:
 /// neither.
-pub(super) fn open(root: &Path, as_it_is: bool) -> Result<Directory, OpenError> {
+pub(super) fn open(root: &Path, as_it_is: bool, turns: DiskTurns) -> Result<Directory, OpenError> {
     let unusable = |source: io::Error| OpenError::Directory {
         path: root.to_owned(),
         reason: source.to_string(),
@@ -181,7 +191,7 @@ pub(super) fn open(root: &Path, as_it_is: bool) -> Result<Directory, OpenError> 
     let rest = Native::new(Arc::new(client), "file", false);
     let large_writes = Arc::new(Semaphore::new(FILE_WRITES_MAX));
     let large_reads = Arc::new(Semaphore::new(FILE_READS_MAX));
-    Ok(Directory { rest, root, large_writes, large_reads })
+    Ok(Directory { rest, root, turns, large_writes, large_reads })
 }
 
 /// Makes folders below `root` and syncs the directories they are entered in, each once.
@@ -273,18 +283,22 @@ mod tests {
     use super::*;
     use crate::{Payload, Store};
 
+    fn turns() -> DiskTurns {
+        DiskTurns::default()
+    }
+
     #[tokio::test]
     async fn leftovers_of_a_killed_upload_are_removed_and_objects_stay() {
         let root = tempfile::tempdir().unwrap();
-        let store = open(root.path(), false).unwrap();
+        let store = open(root.path(), false, turns()).unwrap();
         store.put("c/wal/00/a", Payload::from(Bytes::from_static(b"x"))).await.unwrap();
         let left = root.path().join("c/wal/00/b#1");
         fs::write(&left, b"torn").unwrap();
         fs::write(root.path().join("c#x"), b"not ours").unwrap();
 
-        open(root.path(), true).unwrap();
+        open(root.path(), true, turns()).unwrap();
         assert!(left.exists(), "as it is");
-        let store = open(root.path(), false).unwrap();
+        let store = open(root.path(), false, turns()).unwrap();
         assert!(!left.exists());
         assert!(root.path().join("c#x").exists());
         assert_eq!(store.get("c/wal/00/a").await.unwrap(), Bytes::from_static(b"x"));
@@ -293,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn folders_are_made_ahead() {
         let root = tempfile::tempdir().unwrap();
-        let store = open(&root.path().join("new/objects"), false).unwrap();
+        let store = open(&root.path().join("new/objects"), false, turns()).unwrap();
         let folders = ["c/wal/00".to_owned(), "c/wal/01".to_owned()];
         store.prepare(&folders).await.unwrap();
         store.prepare(&folders).await.unwrap();
@@ -304,7 +318,7 @@ mod tests {
     fn a_directory_that_is_to_be_looked_at_is_not_made() {
         let root = tempfile::tempdir().unwrap();
         let missing = root.path().join("objects");
-        let refused = open(&missing, true).unwrap_err().to_string();
+        let refused = open(&missing, true, turns()).unwrap_err().to_string();
         assert!(refused.contains("No such file or directory"), "{refused}");
         assert!(!missing.exists());
     }
@@ -314,6 +328,6 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         fs::write(&path, b"").unwrap();
-        assert!(matches!(open(&path, false), Err(OpenError::Directory { .. })));
+        assert!(matches!(open(&path, false, turns()), Err(OpenError::Directory { .. })));
     }
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
+use ottla_env::DiskTurns;
 
 use crate::{OpenError, S3Options};
 
@@ -21,8 +22,12 @@ pub(crate) fn memory() -> Native {
 }
 
 /// A store in a directory.
-pub(crate) fn file(root: &Path, as_it_is: bool) -> Result<file::Directory, OpenError> {
-    file::open(root, as_it_is)
+pub(crate) fn file(
+    root: &Path,
+    as_it_is: bool,
+    turns: DiskTurns,
+) -> Result<file::Directory, OpenError> {
+    file::open(root, as_it_is, turns)
 }
 
 /// A store in a bucket.

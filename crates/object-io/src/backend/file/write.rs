@@ -17,14 +17,18 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use ottla_env::DiskTurns;
+
 use super::{SECTOR_BYTES, make_synced, set_direct, sync};
 use crate::Payload;
 use crate::limits::{DIRECT_BYTES_MIN, FILE_DIRECT_BYTES, FILE_WRITE_BYTES, STAGED_NAMES_MAX};
 
-/// Writes an object durably; how many bytes its file has then.
-pub(super) fn write(path: &Path, payload: &Payload) -> io::Result<u64> {
+/// Writes an object durably; how many bytes its file has then. Its syncs go before large reads.
+pub(super) fn write(path: &Path, payload: &Payload, turns: &DiskTurns) -> io::Result<u64> {
     let (file, staged) = stage(path)?;
-    let published = fill(&file, payload)
+    let filled = fill(&file, payload);
+    let _first = turns.sync();
+    let published = filled
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&staged, path))
         .and_then(|()| path.parent().map_or(Ok(()), sync));
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn files_of_every_length_around_the_steps_hold_the_pieces() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, turns) = (tempfile::tempdir().unwrap(), DiskTurns::default());
         let small = DIRECT_BYTES_MIN as usize;
         let lengths = [
             0,
@@ -209,7 +213,7 @@ mod tests {
         for length in lengths {
             let payload = payload(length);
             let path = folder.path().join(format!("{length}"));
-            assert_eq!(write(&path, &payload).unwrap(), length as u64);
+            assert_eq!(write(&path, &payload, &turns).unwrap(), length as u64);
             assert!(fs::read(&path).unwrap() == payload.chunks.concat(), "{length} bytes");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), lengths.len());
@@ -223,10 +227,10 @@ mod tests {
             true => tempfile::tempdir_in(memory),
             false => tempfile::tempdir(),
         };
-        let folder = folder.unwrap();
+        let (folder, turns) = (folder.unwrap(), DiskTurns::default());
         let payload = payload(DIRECT_BYTES_MIN as usize + 5000);
         let path = folder.path().join("new/folder/object");
-        assert_eq!(write(&path, &payload).unwrap(), payload.length);
+        assert_eq!(write(&path, &payload, &turns).unwrap(), payload.length);
         assert!(fs::read(&path).unwrap() == payload.chunks.concat());
     }
 
@@ -248,15 +252,15 @@ mod tests {
 
     #[test]
     fn leftovers_of_other_writes_are_passed_over() {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, turns) = (tempfile::tempdir().unwrap(), DiskTurns::default());
         let path = folder.path().join("object");
         fs::write(folder.path().join("object#1"), b"left over").unwrap();
-        write(&path, &payload(10)).unwrap();
+        write(&path, &payload(10), &turns).unwrap();
         assert_eq!(fs::read(&path).unwrap().len(), 10);
         for number in 1..=STAGED_NAMES_MAX {
             fs::write(folder.path().join(format!("next#{number}")), b"left over").unwrap();
         }
-        let error = write(&folder.path().join("next"), &payload(10)).unwrap_err();
+        let error = write(&folder.path().join("next"), &payload(10), &turns).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     }
 }
