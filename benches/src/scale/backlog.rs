@@ -27,6 +27,7 @@ const BACKLOG: &str = "backlog";
 const TAIL_RATE: f64 = 500.0;
 /// 20 seconds.
 const TAIL_RECORDS: u64 = 10_000;
+const STAGES: &str = "ottla_produce_stage_seconds";
 /// A consumer that gets nothing for so long has failed.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -48,6 +49,8 @@ pub async fn run() -> Result<()> {
         "the tail",
         "p50 (ms)",
         "p99 (ms)",
+        "upload p99 (ms)",
+        "log sync p99 (ms)",
         "the other's MB/s",
         "GET/s",
         "CPU (%)",
@@ -64,6 +67,8 @@ pub async fn run() -> Result<()> {
             name.to_owned(),
             one_digit(latencies.quantile_ms(0.5)),
             one_digit(latencies.quantile_ms(0.99)),
+            one_digit(seen.quantile_ms(STAGES, &[("stage", "upload")], 0.99)),
+            one_digit(seen.quantile_ms("ottla_raft_fsync_seconds", &[], 0.99)),
             format!("{:.0}", other_bytes as f64 / 1e6 / seen.seconds),
             format!("{:.0}", seen.gets_per_second),
             format!("{:.0}", seen.cpu_percent),

@@ -26,8 +26,17 @@ pub struct Seen {
     pub resident_bytes: u64,
     /// How long it took.
     pub seconds: f64,
+    /// The metrics at the begin.
+    pub before: Scrape,
     /// The metrics at the end.
     pub scrape: Scrape,
+}
+
+impl Seen {
+    /// A quantile of a histogram's growth, in milliseconds.
+    pub fn quantile_ms(&self, name: &str, labels: &[(&str, &str)], q: f64) -> f64 {
+        1e3 * self.scrape.quantile_since(&self.before, name, labels, q)
+    }
 }
 
 impl Watch {
@@ -57,6 +66,7 @@ impl Watch {
             cpu_percent: cpu_seconds / seconds * 100.0,
             resident_bytes,
             seconds,
+            before: self.scrape,
             scrape,
         })
     }
