@@ -1,13 +1,11 @@
-//! The committer against the model of the control plane, without tasks and without time: first the
-//! rules one by one, then random interleavings of every event.
+//! The committer against the model of the control plane, without tasks and without time: the rules
+//! one by one here, random interleavings of every event in [`play`].
 
 use std::time::Duration;
 
 use ottla_control_api::CallError;
-use ottla_env::Random;
 use ottla_format::command::ObjectOutcome;
 use ottla_model::{Attempt, BatchProducer, BytePosition, ObjectSeq, PartitionId, TimestampMs};
-use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::super::answer::AppendTicket;
@@ -17,6 +15,9 @@ use super::super::layout::Layout;
 use super::super::testing::{AUTHOR, Model, partition, producer};
 use super::super::upload::Verified;
 use super::*;
+
+#[path = "commit_play_tests.rs"]
+mod play;
 
 /// A committer with the tickets of all batches, named as they are appended.
 struct World {
@@ -359,133 +360,5 @@ fn messages_are_bounded() {
         world.verify(seq);
         let sent = world.committer.next_message(world.now).is_some();
         assert_eq!(sent, n + 2 < COMMITS_IN_FLIGHT_MAX as i64);
-    }
-}
-
-/// Plays `steps` random events: seals, uploads that end in any order, messages that take effect in
-/// any order or never, answers that are lost. A client resends what was not stored, from the first.
-fn play(seed: u64, steps: usize, fence_at: Option<usize>) {
-    let random = Random::seeded(seed);
-    let mut world = World::new();
-    let producers = 3;
-    let mut next = [0i32; 3];
-    let mut uploading: Vec<ObjectSeq> = Vec::new();
-    // Messages handed over; with the outcomes once they have taken effect.
-    let mut calls: Vec<(MessageId, Message, Option<Vec<ObjectOutcome>>)> = Vec::new();
-    // Messages whose sender has given up, but which may still take effect.
-    let mut ghosts: Vec<Message> = Vec::new();
-    for step in 0.. {
-        let winding_down = step >= steps;
-        if winding_down && uploading.is_empty() && calls.is_empty() && world.committer.len() == 0 {
-            break;
-        }
-        assert!(step < steps * 20, "seed {seed}: it comes to an end");
-        if fence_at == Some(step) {
-            world.model.fenced = true;
-        }
-        match random.below(6) {
-            0 if !winding_down && !world.over => {
-                let mut batches = Vec::new();
-                for _ in 0..1 + random.below(3) {
-                    let id = random.below(producers) as usize;
-                    let batch = producer(id as i64, next[id]);
-                    if world.failed.admit(partition(0), Some(batch), world.now) {
-                        batches.push(batch);
-                    }
-                    next[id] += 1;
-                }
-                if !batches.is_empty() {
-                    uploading.push(world.seal(&batches));
-                }
-            }
-            1 if !uploading.is_empty() => {
-                let seq = uploading.swap_remove(random.below(uploading.len() as u64) as usize);
-                if world.committer.object(seq).is_none_or(|object| object.is_decided()) {
-                    continue;
-                }
-                if random.chance(0.25) { world.give_up(seq) } else { world.verify(seq) }
-            }
-            2 => {
-                if let Some((id, message)) = world.committer.next_message(world.now) {
-                    calls.push((id, message, None));
-                }
-            }
-            3 if !calls.is_empty() => {
-                let at = random.below(calls.len() as u64) as usize;
-                let message = calls[at].1.clone();
-                if calls[at].2.is_none() {
-                    calls[at].2 = Some(world.apply(&message));
-                }
-            }
-            4 if !calls.is_empty() => {
-                let at = random.below(calls.len() as u64) as usize;
-                let (id, message, outcomes) = calls.swap_remove(at);
-                match outcomes {
-                    Some(outcomes) if random.chance(0.7) => world.answer(id, Ok(outcomes)),
-                    Some(_) => world.answer(id, unknown()),
-                    None => {
-                        ghosts.push(message);
-                        world.answer(id, unknown());
-                    }
-                }
-            }
-            5 if !ghosts.is_empty() => {
-                let at = random.below(ghosts.len() as u64) as usize;
-                let message = ghosts.swap_remove(at);
-                world.apply(&message);
-            }
-            _ => {}
-        }
-        // The client goes back to its first batch that was not stored.
-        for (id, next) in next.iter_mut().enumerate() {
-            let failed = world.told.iter().filter(|(_, p, outcome)| {
-                p.id.0 == id as i64 && !matches!(outcome, AppendOutcome::Stored { .. })
-            });
-            if let Some(first) = failed.map(|(_, p, _)| p.base_sequence.0).min()
-                && random.chance(0.5)
-            {
-                world.told.retain(|(_, p, outcome)| {
-                    p.id.0 != id as i64 || matches!(outcome, AppendOutcome::Stored { .. })
-                });
-                *next = first;
-            }
-        }
-        check(seed, &world);
-    }
-}
-
-fn check(seed: u64, world: &World) {
-    let empty = Vec::new();
-    let log = world.model.logs.get(&partition(0)).unwrap_or(&empty);
-    for (partition, producer, outcome) in &world.told {
-        if matches!(outcome, AppendOutcome::Stored { .. }) {
-            let true_answer = world.model.holds(*partition, Some(*producer), *outcome);
-            assert!(true_answer, "seed {seed}: {producer:?} was told {outcome:?}");
-        }
-    }
-    for id in 0..3 {
-        let of_one = log.iter().flatten().filter(|p| p.id.0 == id).map(|p| p.base_sequence.0);
-        let stored: Vec<i32> = of_one.collect();
-        let dense: Vec<i32> = (0..stored.len() as i32).collect();
-        assert_eq!(stored, dense, "seed {seed}: producer {id} lost its order");
-    }
-    for seq in &world.model.abandoned {
-        assert!(!world.model.attempts.contains_key(&seq.0), "seed {seed}: {seq} is both");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
-    #[test]
-    fn any_interleaving_keeps_order_and_tells_the_truth(seed: u64) {
-        play(seed, 300, None);
-    }
-
-    #[test]
-    fn any_interleaving_with_a_fence_keeps_order_and_tells_the_truth(
-        seed: u64, fence_at in 0usize..300
-    ) {
-        play(seed, 300, Some(fence_at));
     }
 }
