@@ -38,9 +38,9 @@
 //!
 //! A command costs what it changes. Two are paid for by what came before them: deleting a topic
 //! visits each of its extents once (to count what it held of which object) and changes each object
-//! that held some; a tick visits the partitions
-//! whose oldest producer is due, at most once per expiry period and partition. Expiring producers and
-//! groups visits those that go, a bounded number per command.
+//! that held some; forgetting producers (a tick does that, too) looks at all producers of the
+//! partitions in which one may be due. How many producers, and how many groups, go with one command
+//! is bounded.
 
 pub mod books;
 pub mod brokers;
