@@ -252,7 +252,7 @@ pub(crate) async fn produce(
     }
 }
 
-/// Whether a request is given up when its client leaves while it waits. These wait for other
+/// Whether a request is given up when its client leaves while it waits, with nothing sent behind it. These wait for other
 /// members, for memory, for the store or for the control plane, and only to answer. (A Metadata that
 /// was to create a topic, and did not get there, is followed by the next one that asks.)
 ///

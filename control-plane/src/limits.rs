@@ -22,7 +22,8 @@ pub const PRODUCERS_KEPT_MAX: u64 = 1_000_000;
 /// unless set, and five where clients have another default.
 pub const PRODUCERS_CROWDED_MS: i64 = 15 * 60 * 1_000;
 
-/// How many producer states one command forgets at most, so that no apply takes long. Two such
+/// How many producer states one command forgets at most, so that no apply takes long. It looks at all
+/// producers of the partitions whose turn it is: a million in one partition make it 12 ms. Two such
 /// commands are proposed a second while there are more: a million that grow old at once are gone in
 /// a minute. Part of what the commands mean: all versions in a cluster must have the same number.
 pub const PRODUCERS_EXPIRED_MAX: usize = 10_000;

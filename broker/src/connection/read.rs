@@ -13,7 +13,7 @@ use ottla_wire::limits::ELEMENT_BYTES;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::receive::{self, while_connected};
+use super::receive::{self, while_wanted};
 use super::unwritten::{ReadyAnswer, Unwritten};
 use super::{End, Outgoing, Ready};
 use crate::context::{ConnectionInfo, Context};
@@ -77,9 +77,8 @@ struct ReadingHalf<'a> {
 impl ReadingHalf<'_> {
     /// Reads the frame that `head` begins, and starts its request.
     async fn take(&mut self, head: FrameHead) -> Result<(), End> {
-        let input = self.frames.get_ref();
-        let in_flight = while_connected(input, acquire(&self.in_flight)).await??;
-        while_connected(input, self.unwritten.has_room()).await?;
+        let in_flight = while_wanted(&self.frames, acquire(&self.in_flight)).await??;
+        while_wanted(&self.frames, self.unwritten.has_room()).await?;
         let (frame, held) =
             receive::frame(self.context, &mut self.frames, self.client, head).await?;
         let arrival = Instant::now();
@@ -89,12 +88,11 @@ impl ReadingHalf<'_> {
         let decoded = decoded(held.as_ref(), received.elements);
         let mut fetch_slot = None;
         if received.api.key != ApiKey::Produce {
-            let input = self.frames.get_ref();
-            while_connected(input, self.all_decided()).await?;
+            while_wanted(&self.frames, self.all_decided()).await?;
             if received.api.key == ApiKey::Fetch {
-                fetch_slot = Some(while_connected(input, acquire(&self.fetches)).await??);
+                fetch_slot = Some(while_wanted(&self.frames, acquire(&self.fetches)).await??);
                 // The answer of the fetch before may be ready by now.
-                while_connected(input, self.unwritten.has_room()).await?;
+                while_wanted(&self.frames, self.unwritten.has_room()).await?;
             }
         }
         let api = received.api.name;
@@ -105,7 +103,7 @@ impl ReadingHalf<'_> {
             }
             (key, _held) if dispatch::ends_with_its_client(key) => {
                 let other = dispatch::other(self.context, self.info, received);
-                while_connected(self.frames.get_ref(), other).await??
+                while_wanted(&self.frames, other).await??
             }
             (_, _held) => dispatch::other(self.context, self.info, received).await?,
         };

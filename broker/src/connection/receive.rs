@@ -102,7 +102,28 @@ fn too_long(error: BudgetError) -> End {
     Closes("a request is longer than half of the memory for such requests").into()
 }
 
-/// Waits for something that may take long, unless the client leaves.
+/// Waits for something that may take long, unless the client has left and sent nothing behind it:
+/// clients commit offsets or leave a group and close the connection without waiting, and such a
+/// request is done although others before it are of no use to anybody any more.
+pub(super) async fn while_wanted<T>(
+    frames: &FrameReader<OwnedReadHalf>,
+    waited: impl Future<Output = T>,
+) -> Result<T, End> {
+    let input = frames.get_ref();
+    let gone = async {
+        net::closed_by_peer(input).await;
+        if frames.has_read_on() || net::has_unread(input).await {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        value = waited => Ok(value),
+        () = gone => Err(End::Closed),
+    }
+}
+
+/// Waits for memory, unless the client leaves.
 pub(super) async fn while_connected<T>(
     input: &OwnedReadHalf,
     waited: impl Future<Output = T>,

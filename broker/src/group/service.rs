@@ -36,7 +36,7 @@ pub struct Groups {
     brokers: ServingBrokers,
     random: Random,
     options: GroupOptions,
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     stop: Arc<watch::Sender<bool>>,
 }
 

@@ -46,12 +46,14 @@ impl Groups {
                 continue;
             }
             if let Ok(entry) = self.entry(group, me) {
-                begun.push(entry.loading);
+                begun.push((group, entry.loading));
             }
         }
-        for mut loading in begun {
-            // An error means that its task has ended; the next look finds the group again.
-            let _ = loading.wait_for(|loading| *loading == Loading::Done).await;
+        for (group, mut loading) in begun {
+            if loading.wait_for(|loading| *loading == Loading::Done).await.is_err() {
+                // Its task has ended; the next look finds the group again.
+                self.registry.remove_closed(group);
+            }
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use kafka_protocol::messages::{GroupId, OffsetFetchRequest};
-use ottla_env::{Clock, Random};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest};
+use ottla_env::{Clock, Random, delay};
 use ottla_model::ClusterId;
 use ottla_storage::cache::Cache;
 use ottla_storage::write::WriteOptions;
@@ -116,6 +119,44 @@ async fn a_read_that_waits_ends_with_its_client() {
         tokio::task::yield_now().await;
     }
     assert!(begin.elapsed() < LOAD_WAIT, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn what_was_sent_behind_a_read_is_done_although_the_client_left() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    world.control.set_away(true);
+    let fetch = OffsetFetchRequest::default().with_group_id(GroupId("g".into())).with_topics(None);
+    let reads = world.control.group_reads();
+    client.send(7, &fetch).await;
+    while world.control.group_reads() == reads {
+        tokio::task::yield_now().await;
+    }
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(5);
+    let topic =
+        OffsetCommitRequestTopic::default().with_name(name("t")).with_partitions(vec![partition]);
+    let commit = OffsetCommitRequest::default()
+        .with_group_id(GroupId("g".into()))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    client.send(8, &commit).await;
+    drop(client);
+    delay(Duration::from_millis(50)).await;
+    world.control.set_away(false);
+
+    let mut other = world.client().await;
+    let committed = async {
+        loop {
+            let sent = other.send(7, &fetch).await;
+            let answer = other.receive::<OffsetFetchRequest>(7, sent).await;
+            if answer.topics.first().is_some_and(|t| t.partitions[0].committed_offset == 5) {
+                break;
+            }
+            delay(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), committed).await.unwrap();
 }
 
 #[tokio::test]

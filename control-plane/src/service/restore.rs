@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_env::DiskTurns;
-use ottla_env::{Random, VitalTasks};
+use ottla_env::{DiskTurns, Random, VitalTasks};
 use ottla_format::codec::DecodeError;
 use ottla_format::raft_entry::{AppliedRecord, LogId};
 use ottla_telemetry::Metrics;

@@ -56,6 +56,11 @@ pub async fn closed_by_peer(half: &OwnedReadHalf) {
     std::future::pending::<()>().await;
 }
 
+/// Whether bytes of a peer that has closed its side are still to be read.
+pub async fn has_unread(half: &OwnedReadHalf) -> bool {
+    matches!(half.as_ref().peek(&mut [0]).await, Ok(1..))
+}
+
 /// Connects to an address.
 pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::connect(address).await

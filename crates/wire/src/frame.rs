@@ -121,6 +121,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(rest.first_chunk().map(|key| FrameHead { length, api_key: i16::from_be_bytes(*key) }))
     }
 
+    /// Whether bytes were read that no frame has taken yet.
+    pub fn has_read_on(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// How many bytes of the frame that `head` announced are here.
     pub fn received(&self, head: FrameHead) -> usize {
         self.buffer.len().saturating_sub(LENGTH_BYTES).min(head.length)
