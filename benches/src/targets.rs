@@ -95,9 +95,9 @@ pub const SYNCHRONOUS: Measure = measure("1,000 synchronous produces, p50", "ms"
 pub const APPLY_RATE: Measure = measure("Commit apply, one core", "batches/s", AtLeast(500_000.0));
 /// The time of one command.
 pub const APPLY: Measure = measure("1,600 batches over 1,600 partitions", "ms", AtMost(5.0));
-/// The same right after the state was copied for a snapshot.
-pub const APPLY_COPY: Measure =
-    measure("The same while a copy for a snapshot is alive", "ms", AtMost(5.0));
+/// The same while another thread writes snapshots.
+pub const APPLY_WRITING: Measure =
+    measure("The same while a snapshot is being written", "ms", AtMost(5.0));
 /// Ten seconds after the start.
 pub const IDLE: Measure = measure("Memory, idle", "MiB", AtMost(60.0));
 /// Largest resident memory. Byte budget and cache have 256 MiB each by default.

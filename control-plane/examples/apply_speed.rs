@@ -4,15 +4,22 @@
 //!
 //! Each case applies `commit_objects` commands over a state of some size: batches of idempotent
 //! producers (the costly kind: every one is checked, remembered and entered in the digest), laid
-//! out by partition as brokers write them. "with a copy" applies the command while a copy of the
-//! state made just before it is alive, as during a snapshot.
+//! out by partition as brokers write them. "with a copy" applies each command right after a copy of
+//! the state was made, which is still alive: what the first command of a snapshot costs. "writing
+//! snapshots" applies the commands while another thread writes snapshots, each of a copy of the
+//! state as it was when the one before was done, synced and read back, as a controller does.
 
 #![allow(clippy::print_stdout, reason = "a program for people")]
 #![allow(clippy::unwrap_used, reason = "a measurement that fails may panic")]
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ottla_control_plane::raft_log::DiskDirectory;
+use ottla_control_plane::snapshot::Snapshots;
 use ottla_control_plane::state::State;
 use ottla_format::command::{
     Answer, Command, CommandBody, CommitBatch, CommitObject, CommitObjects, CreateTopic,
@@ -99,16 +106,71 @@ impl Bench {
     fn run(&mut self, name: &str, commands: usize, over: usize, batches: usize, copy: bool) {
         let mut times = Vec::with_capacity(commands);
         for at in 0..commands {
-            let command = self.commit(at * over, over, batches);
-            let index = AppliedIndex(self.state.applied().0 + 1);
             let alive = copy.then(|| self.state.clone());
-            let started = Instant::now();
-            let applied = black_box(self.state.apply(index, &command));
-            times.push(started.elapsed());
-            check(&applied.answer);
+            times.push(self.timed(at * over, over, batches));
             drop(alive);
         }
         report(name, &mut times, over * batches);
+    }
+
+    /// The same while snapshots are written.
+    fn run_writing(&mut self, name: &str, commands: usize, over: usize, batches: usize) {
+        let mut times = Vec::with_capacity(commands);
+        let writer = SnapshotWriter::start(self.state.clone());
+        for at in 0..commands {
+            writer.offer(&self.state);
+            times.push(self.timed(at * over, over, batches));
+        }
+        let written = writer.finish();
+        report(name, &mut times, over * batches);
+        println!("  meanwhile {written} snapshots were written");
+    }
+
+    fn timed(&mut self, first: usize, over: usize, batches: usize) -> Duration {
+        let command = self.commit(first, over, batches);
+        let index = AppliedIndex(self.state.applied().0 + 1);
+        let started = Instant::now();
+        let applied = black_box(self.state.apply(index, &command));
+        let took = started.elapsed();
+        check(&applied.answer);
+        took
+    }
+}
+
+/// A thread that writes snapshots to a folder of its own.
+struct SnapshotWriter {
+    next: SyncSender<State>,
+    thread: JoinHandle<usize>,
+}
+
+impl SnapshotWriter {
+    /// Begins with the snapshot of `first`.
+    fn start(first: State) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Arc::new(DiskDirectory::open(folder.path()).unwrap());
+        let snapshots = Snapshots::new(directory, first.cluster());
+        // A copy is taken by a writer that waits for one, or not at all: none grows old in between.
+        let (next, copies) = sync_channel(0);
+        let thread = std::thread::spawn(move || {
+            let _folder = folder;
+            copies.iter().map(|copy| snapshots.write(&copy, &[]).unwrap()).count()
+        });
+        next.send(first).unwrap();
+        Self { next, thread }
+    }
+
+    /// Has a copy written, unless the one before is not done.
+    fn offer(&self, state: &State) {
+        match self.next.try_send(state.clone()) {
+            Ok(()) | Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => panic!("the writer has ended"),
+        }
+    }
+
+    /// Waits for the last one; how many there were.
+    fn finish(self) -> usize {
+        drop(self.next);
+        self.thread.join().unwrap()
     }
 }
 
@@ -148,6 +210,7 @@ fn main() {
     bench.run("warm-up", 300, 1_600, 1, false);
     bench.run("1,600 batches over 1,600 partitions", 300, 1_600, 1, false);
     bench.run("1,600 batches over 1,600 partitions, with a copy", 300, 1_600, 1, true);
+    bench.run_writing("1,600 batches over 1,600 partitions, writing snapshots", 300, 1_600, 1);
     bench.run("1,600 batches over 16 partitions", 300, 16, 100, false);
     bench.run("1 batch", 20_000, 1, 1, false);
     drop(bench);
@@ -162,6 +225,7 @@ fn main() {
     bench.run("100,000 partitions: warm-up", 125, 1_600, 1, false);
     bench.run("100,000 partitions: 1,600 batches", 300, 1_600, 1, false);
     bench.run("100,000 partitions: 1,600 batches, with a copy", 300, 1_600, 1, true);
+    bench.run_writing("100,000 partitions: 1,600 batches, writing snapshots", 300, 1_600, 1);
 
     let started = Instant::now();
     let copy = bench.state.clone();
