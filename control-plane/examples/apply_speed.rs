@@ -153,7 +153,12 @@ impl SnapshotWriter {
         let (next, copies) = sync_channel(0);
         let thread = std::thread::spawn(move || {
             let _folder = folder;
-            copies.iter().map(|copy| snapshots.write(&copy, &[]).unwrap()).count()
+            let mut written = 0;
+            for copy in copies {
+                snapshots.write(&copy, &[]).unwrap();
+                written += 1;
+            }
+            written
         });
         next.send(first).unwrap();
         Self { next, thread }
