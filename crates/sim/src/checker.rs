@@ -230,6 +230,7 @@ impl Checker {
             let (_, bytes) = batch.map_err(|error| format!("I-ONE: {partition}: {error}"))?;
             let found = read(bytes).map_err(|error| format!("I-ONE: {partition}: {error}"))?;
             self.count("I-IDEM");
+            self.count("I-ONE");
             let log = self.logs.entry(partition).or_default();
             let at = log.next;
             let Some(sent) = self.sent.get_mut(&found.attempt) else {
@@ -275,6 +276,13 @@ impl Checker {
         self.pieces.values().flatten().nth(at).cloned()
     }
 
+    /// I-LIVE, I-ONE: somebody reads a piece, a while after it was found.
+    pub(crate) fn read_later(&mut self, piece: &Piece, bucket: &Bucket) -> Result<(), Broken> {
+        self.count("I-LIVE");
+        self.count("I-ONE");
+        check_piece(piece, bucket)
+    }
+
     /// O3: after everything came to rest, the bucket holds what is referenced and nothing else.
     pub(crate) fn bucket_is_clean(&self, bucket: &Bucket) -> Result<(), Broken> {
         let used = self.pieces.iter().filter(|(_, pieces)| !pieces.is_empty());
@@ -292,7 +300,7 @@ impl Checker {
 }
 
 /// I-LIVE, I-ONE: a piece is there, and is what it was.
-pub(crate) fn check_piece(piece: &Piece, bucket: &Bucket) -> Result<(), Broken> {
+fn check_piece(piece: &Piece, bucket: &Bucket) -> Result<(), Broken> {
     let Some(bytes) = bucket.get(&piece.key) else {
         return broken("I-LIVE", format!("{} is gone and in use", piece.key));
     };

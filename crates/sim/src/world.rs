@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// I-LIVE for those who read a moment later than they asked.
+    /// I-LIVE and I-ONE for those who read a moment later than they asked.
     fn read(&mut self) -> Result<(), Broken> {
         if self.references.is_empty() {
             return Ok(());
@@ -281,7 +281,7 @@ impl World {
         let at = self.below(self.references.len());
         let (piece, _) = self.references.swap_remove(at);
         self.visit("read by a cached reference");
-        crate::checker::check_piece(&piece, &lock(&self.bucket))
+        self.checker.read_later(&piece, &lock(&self.bucket))
     }
 
     /// No more faults from here on.
