@@ -90,9 +90,9 @@ impl Edge {
         }
     }
 
-    /// Takes note of the memory now.
+    /// Takes note of the most memory so far.
     pub fn look(&mut self) -> Result<()> {
-        self.peak = self.peak.max(self.server.process()?.resident_bytes()?);
+        self.peak = self.server.process()?.peak_resident_bytes()?;
         Ok(())
     }
 

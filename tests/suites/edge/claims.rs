@@ -1,11 +1,17 @@
 //! F41: few bytes that claim to be very many.
 
+use std::io::Write;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
+use flate2::write::GzEncoder;
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use ottla_tests::edge::{Edge, TOPIC};
 use ottla_tests::raw::{RawClient, request_frame, version};
 use ottla_tests::topic;
 use ottla_wire::apis::Api;
+use tokio::time::Instant;
 
 /// 2³² − 1 as an unsigned varint: a compact list of 2³² − 2 elements.
 const MOST: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
@@ -133,7 +139,7 @@ async fn f41_a_batch_of_72_bytes_with_a_billion_headers_costs_nothing() -> Resul
     assert_eq!(header_bomb().len(), 72);
     let mut client = RawClient::connect(&edge.bootstrap).await?;
     for name in [TOPIC, compacted] {
-        let begin = tokio::time::Instant::now();
+        let begin = Instant::now();
         for _ in 0..20 {
             let request = topic::produce_request(name, 0, header_bomb());
             client.call(version::PRODUCE, &request).await?;
@@ -144,24 +150,111 @@ async fn f41_a_batch_of_72_bytes_with_a_billion_headers_costs_nothing() -> Resul
     edge.survived(64 << 20).await
 }
 
-/// 512 MiB of zeros in 16 KiB of zstd, for a topic whose rule needs to see the keys.
+/// A codec whose few bytes unpack to very many.
+struct Bomb {
+    codec: &'static str,
+    /// Its number in a batch's attributes.
+    number: u8,
+    packed: Vec<u8>,
+}
+
+/// What every bomb unpacks to: one well-formed record with an empty key and a value of zeros, so
+/// that nothing but the size is wrong with it.
+const PLAIN_BYTES: usize = 512 << 20;
+/// Bombs are put together from pieces that unpack to so much.
+const PIECE_BYTES: usize = 4 << 20;
+/// Whatever the batch's length, it may unpack to this much, and to so many times its length, but
+/// never to more than that.
+const ANY_RATIO_BYTES: usize = 8 << 20;
+const RATIO_MAX: usize = 1_000;
+const UNPACKED_BYTES_MAX: usize = 400 << 20;
+/// Unpacking 400 MiB of zeros takes a tenth of a second where nothing else runs.
+const BOMB_WITHIN: Duration = Duration::from_secs(15);
+
+/// The first piece, which begins with the record's head, and all others.
+fn pieces() -> (Vec<u8>, Vec<u8>) {
+    // Both lengths take five bytes as varints.
+    let length = PLAIN_BYTES - 5;
+    let mut first = BytesMut::new();
+    varint(&mut first, length as i64);
+    first.put_slice(&[0, 0, 0, 0]); // attributes, deltas, an empty key
+    varint(&mut first, (length - 4 - 5 - 1) as i64);
+    let mut first = first.to_vec();
+    assert_eq!(first.len(), 14);
+    first.resize(PIECE_BYTES, 0);
+    (first, vec![0; PIECE_BYTES])
+}
+
+fn gzip(plain: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(plain)?;
+    Ok(encoder.finish()?)
+}
+
+/// A frame of one block.
+fn lz4(plain: &[u8]) -> Result<Vec<u8>> {
+    let info = FrameInfo::new().block_size(BlockSize::Max4MB).block_mode(BlockMode::Independent);
+    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(plain)?;
+    Ok(encoder.finish()?)
+}
+
+fn bombs() -> Result<Vec<Bomb>> {
+    /// Of a frame without sizes and checksums.
+    const LZ4_HEAD_BYTES: usize = 7;
+    const LZ4_END: [u8; 4] = [0; 4];
+    let (first, other) = pieces();
+    let others = PLAIN_BYTES / PIECE_BYTES - 1;
+    let gzip = [gzip(&first)?, gzip(&other)?.repeat(others)].concat();
+    let zstd = [zstd::encode_all(&first[..], 3)?, zstd::encode_all(&other[..], 3)?.repeat(others)];
+    let (lz4_first, lz4_other) = (lz4(&first)?, lz4(&other)?);
+    let block = &lz4_other[LZ4_HEAD_BYTES..lz4_other.len() - LZ4_END.len()];
+    let lz4 = [&lz4_first[..lz4_first.len() - LZ4_END.len()], &block.repeat(others), &LZ4_END];
+    // A block unpacks to twenty times its length at best: it is the claim that must not be believed.
+    let mut snappy = vec![0x80, 0x80, 0x80, 0x80, 0x02];
+    snappy.resize(1_000, 0);
+    Ok(vec![
+        Bomb { codec: "gzip", number: 1, packed: gzip },
+        Bomb { codec: "snappy", number: 2, packed: snappy },
+        Bomb { codec: "lz4", number: 3, packed: lz4.concat() },
+        Bomb { codec: "zstd", number: 4, packed: zstd.concat() },
+    ])
+}
+
+/// Batches of a topic whose rule needs to see the keys. The largest is of 2 MB.
 #[tokio::test]
 async fn f41_a_decompression_bomb_is_refused_within_its_cap() -> Result<()> {
-    const ZSTD: u8 = 4;
     const INVALID_RECORD: i16 = 87;
-    let edge = Edge::start("decompression-bomb", &[]).await?;
+    const ROUNDS: usize = 4;
+    let bombs = bombs()?;
+    let mut edge = Edge::start("decompression-bomb", &[]).await?;
     let name = "compacted";
-    topic::create_with(&edge.bootstrap, name, 1, &[("cleanup.policy", "compact")]).await?;
-    let mut encoder = zstd::Encoder::new(Vec::new(), 3)?;
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 512 << 20), &mut encoder)?;
-    let packed = encoder.finish()?;
-    assert!(packed.len() < 64 << 10, "{} bytes", packed.len());
+    let configs = [("cleanup.policy", "compact"), ("max.message.bytes", "4194304")];
+    topic::create_with(&edge.bootstrap, name, 1, &configs).await?;
     let mut client = RawClient::connect(&edge.bootstrap).await?;
-    for _ in 0..10 {
-        let bomb = sealed(&packed, |batch| batch[22] = ZSTD);
-        let answer = client.call(version::PRODUCE, &topic::produce_request(name, 0, bomb)).await?;
-        let partition = &answer.responses[0].partition_responses[0];
-        ensure!(partition.error_code == INVALID_RECORD, "{partition:?}");
+    for Bomb { codec, number, packed } in &bombs {
+        let cap = UNPACKED_BYTES_MAX.min(RATIO_MAX * packed.len()).max(ANY_RATIO_BYTES);
+        let reason = format!("the records decompress to more than {cap} bytes");
+        let mut slowest = Duration::ZERO;
+        for _ in 0..ROUNDS {
+            let bomb = sealed(packed, |batch| batch[22] = *number);
+            let begin = Instant::now();
+            let request = topic::produce_request(name, 0, bomb);
+            let answer = client.call(version::PRODUCE, &request).await?;
+            slowest = slowest.max(begin.elapsed());
+            let partition = &answer.responses[0].partition_responses[0];
+            ensure!(partition.error_code == INVALID_RECORD, "{codec}: {partition:?}");
+            let said = partition.error_message.as_deref().unwrap_or_default();
+            ensure!(said.ends_with(&reason), "{codec}: {said:?} instead of {reason:?}");
+        }
+        edge.look()?;
+        let (bytes, grown) = (packed.len(), edge.grown() >> 20);
+        println!(
+            "f41: {bytes} bytes of {codec}: {slowest:.1?} at most, memory grew by {grown} MiB"
+        );
+        ensure!(slowest < BOMB_WITHIN, "{codec}: a batch took {slowest:?}");
     }
-    edge.survived(96 << 20).await
+    let counted = edge.server.metric("ottla_produce_rejected_total").await?;
+    ensure!(counted == Some((bombs.len() * ROUNDS) as f64), "counted as rejected: {counted:?}");
+    edge.survived(64 << 20).await
 }
