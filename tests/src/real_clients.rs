@@ -29,8 +29,10 @@ use crate::topic::{self, Content};
 pub const IDEMPOTENT: &str = "written-once";
 /// What the plain producer writes to; one partition.
 pub const PLAIN: &str = "written-plainly";
-/// Members of the group.
-const MEMBERS: usize = 2;
+/// The consumer group.
+pub const GROUP: &str = "readers";
+/// Its members.
+pub const MEMBERS: usize = 2;
 /// A producer makes a record this often, however long its delivery takes: what is stored per second
 /// is the same whenever all is well.
 const PACE: Duration = Duration::from_millis(10);
@@ -141,7 +143,7 @@ impl RealClients {
         let mut consumers = Vec::new();
         for _ in 0..MEMBERS {
             let consumer: BaseConsumer = client(bootstrap)
-                .set("group.id", "readers")
+                .set("group.id", GROUP)
                 .set("auto.offset.reset", "earliest")
                 .create()?;
             consumer.subscribe(&[IDEMPOTENT, PLAIN])?;

@@ -204,6 +204,16 @@ impl FaultyNode {
         Ok(self.node()?.controller().state().time())
     }
 
+    /// The generation of a consumer group and its members; 0 and nobody before the first.
+    pub fn group(&self, id: &str) -> Result<(i32, Vec<String>)> {
+        let group = self.node()?.controller().state().group(&id.into());
+        let Some(metadata) = group.and_then(|group| group.metadata) else {
+            return Ok((0, Vec::new()));
+        };
+        let members = metadata.members.iter().map(|member| member.member_id.to_string());
+        Ok((metadata.generation, members.collect()))
+    }
+
     /// Whether no part of the node has ended by itself.
     pub async fn is_whole(&self) -> bool {
         match self.node() {
