@@ -29,6 +29,8 @@ const HELD_BACK: Duration = Duration::from_secs(40);
 pub struct Weather {
     /// Nothing gets through: connections are reset as they come.
     pub away: bool,
+    /// Answered 403 AccessDenied, unseen by the store.
+    pub denied: f64,
     /// Answered 503 SlowDown, unseen by the store.
     pub slow_down: f64,
     /// Reset before the store saw it.
@@ -129,6 +131,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
     Forwarded,
+    Denied,
     SlowDown,
     Lost,
     AnswerLost,
@@ -145,6 +148,7 @@ impl Shared {
 
     fn fate(&self, weather: &Weather) -> Fate {
         let fates = [
+            (weather.denied, Fate::Denied),
             (weather.slow_down, Fate::SlowDown),
             (weather.lost, Fate::Lost),
             (weather.answer_lost, Fate::AnswerLost),
@@ -177,6 +181,7 @@ impl Shared {
         }
         match fate {
             Fate::Lost => return reset(client),
+            Fate::Denied => return Ok(client.write_all(DENIED).await?),
             Fate::SlowDown => return Ok(client.write_all(SLOW_DOWN).await?),
             Fate::RequestCut => {
                 let mut store = TcpStream::connect(self.store).await?;
@@ -202,7 +207,7 @@ impl Shared {
             }
             Fate::AnswerCut => answer.truncate(answer.len() / 2),
             Fate::AnswerFlipped => self.flip(&mut answer),
-            Fate::Forwarded | Fate::SlowDown | Fate::Lost | Fate::RequestCut => {}
+            Fate::Forwarded | Fate::Denied | Fate::SlowDown | Fate::Lost | Fate::RequestCut => {}
         }
         client.write_all(&answer).await?;
         Ok(client.shutdown().await?)
@@ -218,6 +223,10 @@ impl Shared {
         }
     }
 }
+
+const DENIED: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n\
+    Content-Length: 72\r\nConnection: close\r\n\r\n\
+    <Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
 
 const SLOW_DOWN: &[u8] = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\n\
     Content-Length: 72\r\nConnection: close\r\n\r\n\

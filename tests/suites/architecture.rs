@@ -85,7 +85,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("aws-sdk-s3", &["ottla-object-io"]),
     ("kafka-protocol", &["ottla-wire", "ottla-broker", "ottla-fuzz", "ottla-tests"]),
     ("prometheus", &["ottla-telemetry"]),
-    ("tracing-subscriber", &["ottla-telemetry"]),
+    ("tracing-subscriber", &["ottla-telemetry", "ottla-tests"]),
     ("clap", &["ottla", "ottla-fuzz", "ottla-tests"]),
     ("tikv-jemallocator", &["ottla", "ottla-control-plane", "ottla-fuzz"]),
     ("tikv-jemalloc-ctl", &["ottla-telemetry", "ottla-fuzz"]),

@@ -180,6 +180,7 @@ fn weather(random: &Random) -> Weather {
     };
     Weather {
         away: false,
+        denied: 0.0,
         slow_down: share(0.4, 0.8),
         lost: share(0.4, 0.3),
         answer_lost: share(0.5, 0.5),

@@ -9,6 +9,7 @@
 //!
 //! `make faults` sets `OTTLA_LONG=1`: outages and freezes are then as long as the catalogue says.
 
+mod log;
 mod node;
 mod round;
 

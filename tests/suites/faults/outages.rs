@@ -109,6 +109,17 @@ async fn f09_clients_ride_out_a_store_that_is_silent() -> Result<()> {
     round.finish().await?.close().await
 }
 
+/// The binary with the S3 server behind a proxy, not started yet.
+pub fn on_s3(scratch: &Scratch, proxy: &FaultProxy) -> Result<Ottla> {
+    Ok(Ottla::new(scratch, "ottla")?
+        .flag("--object-store", &format!("s3://{BUCKET}/records"))
+        .env("OTTLA__OBJECT_STORE__ENDPOINT", &proxy.endpoint())
+        .env("OTTLA__OBJECT_STORE__ALLOW_HTTP", "true")
+        .env("OTTLA__OBJECT_STORE__REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY))
+}
+
 /// The binary on an S3 server whose connections break, almost as long as Java keeps a record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f09_java_with_its_defaults_rides_out_an_s3_server_that_is_away() -> Result<()> {
@@ -116,15 +127,8 @@ async fn f09_java_with_its_defaults_rides_out_an_s3_server_that_is_away() -> Res
     let scratch = Scratch::new("f09-s3")?;
     let gateway = Versitygw::start_new(&scratch).await?;
     let proxy = FaultProxy::start(gateway.address(), 9).await?;
-    let mut server = Ottla::new(&scratch, "ottla")?
-        .flag("--object-store", &format!("s3://{BUCKET}/records"))
-        .env("OTTLA__OBJECT_STORE__ENDPOINT", &proxy.endpoint())
-        .env("OTTLA__OBJECT_STORE__ALLOW_HTTP", "true")
-        .env("OTTLA__OBJECT_STORE__REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-        .env(BUDGET.0, BUDGET.1)
-        .env("OTTLA__CACHE__BYTES", "32MiB");
+    let mut server =
+        on_s3(&scratch, &proxy)?.env(BUDGET.0, BUDGET.1).env("OTTLA__CACHE__BYTES", "32MiB");
     server.start().await?;
     let mut clients = Clients::start(&server.bootstrap()).await?;
     clients.start_bulk().await?;

@@ -5,9 +5,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ottla_env::delay;
 use ottla_object_io::faults::{FaultRates, Latency};
+use ottla_tests::Scratch;
+use ottla_tests::fault_proxy::{FaultProxy, Weather};
+use ottla_tests::versitygw::Versitygw;
+use tokio::time::Instant;
 
-use crate::round::{CALM, Round};
-use crate::{FAULTY, seconds};
+use crate::node::FaultyNode;
+use crate::outages::on_s3;
+use crate::round::{CALM, Clients, Round};
+use crate::{FAULTY, log, seconds};
 
 /// So small that what is read comes from the store.
 const COLD: (&str, &str) = ("OTTLA__CACHE__BYTES", "1MiB");
@@ -90,25 +96,104 @@ async fn f11_refused_credentials_are_waited_out() -> Result<()> {
     round.finish().await?.close().await
 }
 
+/// The binary, for its log: an operator reads that it is the credentials, and of which object.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f11_refused_credentials_are_told() -> Result<()> {
+    const TOLD_WITHIN: Duration = seconds(30);
+    let scratch = Scratch::new("f11-s3")?;
+    let gateway = Versitygw::start_new(&scratch).await?;
+    let proxy = FaultProxy::start(gateway.address(), 11).await?;
+    let mut server = on_s3(&scratch, &proxy)?;
+    server.start().await?;
+    let clients = Clients::start(&server.bootstrap()).await?;
+    proxy.set(Weather { denied: 1.0, ..Weather::default() });
+    let begin = Instant::now();
+    let line = loop {
+        let log = server.output();
+        if let Some(line) = log.lines().find(|line| line.contains("denies access to")) {
+            break line.to_owned();
+        }
+        ensure!(begin.elapsed() < TOLD_WITHIN, "it is not told:\n{log}");
+        delay(CALM / 10).await;
+    };
+    println!("f11: {line}");
+    for part in ["WARN", "upload attempt failed", "object store", "wal/", "AccessDenied"] {
+        ensure!(line.contains(part), "{part:?} is not told: {line}");
+    }
+    server.process()?.check_running()?;
+    proxy.set(Weather::default());
+    clients.finish(&scratch).await?;
+    server.stop().await?;
+    scratch.done();
+    Ok(())
+}
+
+/// Each kind of damage alone until it is noticed, and all at once; every time with an empty cache.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f12_damaged_reads_are_found_and_never_served() -> Result<()> {
+    /// A flipped bit is noticed only when it is in what is then served, a tenth of an object.
+    const TRIES_MAX: usize = 8;
+    log::keep();
     let mut round = Round::start_with("f12", true, &[COLD]).await?;
-    for _ in 0..3 {
-        delay(CALM).await;
-        // With an empty cache. A start is refused when the store hides the bucket's marker.
-        round.node.kill().await?;
-        round.node.start_again().await?;
-        round.node.store().set_rates(FaultRates {
-            refused: 0.05,
-            read_short: 0.1,
-            read_corrupt: 0.1,
-            read_missing: 0.1,
-            answer_lost: 0.01,
-            ..FaultRates::default()
-        });
-        round.clients.read_again().await?;
-        round.node.store().set_rates(FaultRates::default());
+    let none = FaultRates::default();
+    let mixed = FaultRates {
+        refused: 0.05,
+        read_short: 0.1,
+        read_corrupt: 0.1,
+        read_missing: 0.1,
+        answer_lost: 0.01,
+        ..none
+    };
+    for (damage, rates) in [
+        (Damage::Short, FaultRates { read_short: 0.3, ..none }),
+        (Damage::Changed, FaultRates { read_corrupt: 0.8, ..none }),
+        (Damage::Missing, FaultRates { read_missing: 0.1, ..none }),
+        (Damage::Any, mixed),
+    ] {
+        let mut noticed = 0.0;
+        for _ in 0..TRIES_MAX {
+            delay(CALM).await;
+            // A start is refused when the store hides the bucket's marker.
+            round.node.kill().await?;
+            round.node.start_again().await?;
+            let before = damage.noticed(&round.node)?;
+            round.node.store().set_rates(rates);
+            // Compares each value with the one that was read of the same offset before.
+            round.clients.read_again().await?;
+            round.node.store().set_rates(none);
+            noticed = damage.noticed(&round.node)? - before;
+            if noticed > 0.0 {
+                break;
+            }
+        }
+        println!("f12: {damage:?}: noticed {noticed} times");
+        ensure!(noticed > 0.0, "{damage:?}: no damage was noticed");
     }
-    ensure!(!round.node.store().reads().is_empty(), "nothing was read from the store");
+    // And everything with what was written.
     round.finish().await?.close().await
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Short,
+    Changed,
+    Missing,
+    Any,
+}
+
+impl Damage {
+    /// How often the node has said so. Its counters begin anew when it is started, the log does not.
+    fn noticed(self, node: &FaultyNode) -> Result<f64> {
+        let requests = |labels| node.metric("ottla_objectstore_requests_total", labels);
+        let warning = ["read damaged bytes again", " partition=", " object=", " position="];
+        let changed = log::lines_with(&warning) as f64;
+        match self {
+            Self::Short => requests(r#"outcome="retry""#),
+            Self::Changed => Ok(changed),
+            Self::Missing => requests(r#"outcome="not_found""#),
+            Self::Any => {
+                Ok(changed + requests(r#"outcome="retry""#)? + requests(r#"outcome="not_found""#)?)
+            }
+        }
+    }
 }
