@@ -71,7 +71,10 @@ pub enum StoreError {
         reason: String,
     },
     /// Not with these credentials.
-    #[error("the object store denies access to {key}: {reason}")]
+    #[error(
+        "the object store denies access to {key} (check the credentials and what they may do): \
+         {reason}"
+    )]
     Denied {
         /// The object or prefix.
         key: String,

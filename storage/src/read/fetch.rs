@@ -194,6 +194,9 @@ impl Reader {
         while let Some((at, stop)) = part.assemble(gathered) {
             let Some((source, _)) = part.sources.get(at).cloned() else { return };
             let object = Arc::clone(&source.extent.object);
+            if matches!(stop, Stop::Damaged(..) | Stop::Failed(StoreError::Corrupt { .. })) {
+                self.metrics.fetch.damaged_reads.inc();
+            }
             match stop {
                 Stop::Cut(until)
                     if need_one && part.batches.is_empty() && extended < EXTENSIONS_MAX =>
@@ -214,7 +217,10 @@ impl Reader {
                     self.gather.forget(&object, &(position..part.until(at).max(position + 1)));
                     gathered.distrust(&object);
                 }
-                Stop::Failed(StoreError::Corrupt { .. }) if !repaired => repaired = true,
+                Stop::Failed(error @ StoreError::Corrupt { .. }) if !repaired => {
+                    repaired = true;
+                    tracing::warn!(partition = %part.wanted.partition, %error, "reads it again");
+                }
                 Stop::Failed(error) if !repaired && error.kind() == StoreErrorKind::NotFound => {
                     repaired = true;
                     match self.replaced(part.wanted.partition, &source.extent).await {

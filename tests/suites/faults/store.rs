@@ -117,7 +117,7 @@ async fn f11_refused_credentials_are_told() -> Result<()> {
         delay(CALM / 10).await;
     };
     println!("f11: {line}");
-    for part in ["WARN", "upload attempt failed", "object store", "wal/", "AccessDenied"] {
+    for part in ["WARN", "upload attempt failed", "wal/", "check the credentials", "AccessDenied"] {
         ensure!(line.contains(part), "{part:?} is not told: {line}");
     }
     server.process()?.check_running()?;

@@ -14,6 +14,9 @@ group! {
         response_bytes: Histogram = "ottla_fetch_response_bytes", buckets buckets::BYTES;
         /// Partitions of fetches that ended in an error, by reason.
         partition_errors: CounterVec<1> = "ottla_fetch_partition_errors_total", labels ["reason"];
+        /// Reads whose bytes were found changed, by their checksums. They are read again; what is
+        /// found changed twice is an error of its partition (`corrupt`).
+        damaged_reads: Counter = "ottla_fetch_damaged_reads_total";
         /// Reads of a block that the cache held.
         cache_hits: Counter = "ottla_cache_hits_total";
         /// Reads of a block that the cache did not hold.

@@ -21,6 +21,7 @@ async fn a_damaged_block_is_read_again_once() {
     let fetched = world.fetch(&[(0, 0)]).await;
     assert_eq!((bases(&fetched[0]), &fetched[0].error), (vec![0], &None));
     assert_eq!(world.store.reads().len(), 2);
+    assert_eq!(world.metrics.fetch.damaged_reads.get(), 1);
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ pub(super) struct World {
     pub(super) view: Arc<View>,
     pub(super) cache: Arc<Cache>,
     pub(super) reader: Arc<Reader>,
+    pub(super) metrics: Arc<Metrics>,
     next_seq: std::sync::atomic::AtomicU64,
     _task: ViewTask,
 }
@@ -81,11 +82,11 @@ impl World {
             through(store.clone()),
             Arc::new(control.clone()),
             CLUSTER,
-            metrics,
+            metrics.clone(),
         );
         view.reached(control.add_topic(topic(1, "t", 16))).await.unwrap();
         let next_seq = std::sync::atomic::AtomicU64::new(1);
-        Self { store, control, view, cache, reader, next_seq, _task: task }
+        Self { store, control, view, cache, reader, metrics, next_seq, _task: task }
     }
 
     /// Stores an object with one run of batches per partition and returns the extents, the first
