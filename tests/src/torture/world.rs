@@ -1,7 +1,7 @@
 //! The server and its store through several rounds, and what is done to them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -63,8 +63,9 @@ struct Watched {
     pid: AtomicU32,
     resident_max: AtomicU64,
     descriptors_max: AtomicU64,
-    /// Nothing is being done to the store.
-    store_well: AtomicBool,
+    /// How often something began or ended that was done to the store: while it is odd, the store is
+    /// not well.
+    store_spells: AtomicU64,
 }
 
 impl World {
@@ -100,7 +101,6 @@ impl World {
             s3 = Some((gateway, proxy));
         }
         let watched = Arc::new(Watched::default());
-        watched.store_well.store(true, Ordering::SeqCst);
         server.start().await?;
         watched.note_pid(&mut server)?;
         Ok(Self { scratch, kind, server, s3, watched, log_read: 0 })
@@ -221,9 +221,9 @@ impl Tormented<'_> {
                     counts.kills += 2;
                 }
                 ProcessEvent::Restart => {
-                    let well = watched.store_well.load(Ordering::SeqCst);
+                    let before = watched.store_spells();
                     let status = server.terminate(DRAIN_WITHIN).await.context("drain")?;
-                    if well && watched.store_well.load(Ordering::SeqCst) && !status.success() {
+                    if watched.store_was_well_since(before) && !status.success() {
                         complaints.push(format!("drain: SIGTERM ended it with {status}"));
                     }
                     counts.restarts += 1;
@@ -252,11 +252,10 @@ async fn bring_up(
 ) -> Result<()> {
     let begin = Instant::now();
     loop {
-        let well = watched.store_well.load(Ordering::SeqCst);
+        let before = watched.store_spells();
         let left = READY_AT_ALL.saturating_sub(begin.elapsed());
         let started = server.start_within(left).await;
-        // The store may have come back or gone away meanwhile.
-        let well = well && watched.store_well.load(Ordering::SeqCst);
+        let well = watched.store_was_well_since(before);
         match started {
             Ok(ready) => {
                 watched.note_pid(server)?;
@@ -297,7 +296,7 @@ async fn store_events(
             break;
         }
         delay(*pause).await;
-        watched.store_well.store(false, Ordering::SeqCst);
+        watched.store_spells.fetch_add(1, Ordering::SeqCst);
         match *event {
             StoreEvent::Weather(weather, time) => {
                 proxy.set(weather);
@@ -322,12 +321,21 @@ async fn store_events(
             }
         }
         proxy.set(Weather::default());
-        watched.store_well.store(true, Ordering::SeqCst);
+        watched.store_spells.fetch_add(1, Ordering::SeqCst);
     }
     Ok(())
 }
 
 impl Watched {
+    fn store_spells(&self) -> u64 {
+        self.store_spells.load(Ordering::SeqCst)
+    }
+
+    /// Nothing was done to the store since `before`, not even a spell that began and ended meanwhile.
+    fn store_was_well_since(&self, before: u64) -> bool {
+        before.is_multiple_of(2) && self.store_spells() == before
+    }
+
     fn note_pid(&self, server: &mut Ottla) -> Result<()> {
         self.pid.store(server.process()?.id()?, Ordering::SeqCst);
         Ok(())
