@@ -252,9 +252,10 @@ pub(crate) async fn produce(
     }
 }
 
-/// Whether a request is given up when its client leaves while it waits, with nothing sent behind it. These wait for other
-/// members, for memory, for the store or for the control plane, and only to answer. (A Metadata that
-/// was to create a topic, and did not get there, is followed by the next one that asks.)
+/// Whether a request is given up when its client leaves while it waits, with nothing sent behind it.
+/// These wait for other members, for memory, for the store or for the control plane, and only to
+/// answer. (A Metadata that was to create a topic, and did not get there, is followed by the next
+/// one that asks.)
 ///
 /// All others go on to their end. Clients commit offsets or leave a group and close the connection
 /// without waiting for the answer; and a topic that was asked for should not exist or not depending

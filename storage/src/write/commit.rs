@@ -1,7 +1,7 @@
 //! The committer: what happens to an object between its seal and the answers of its batches.
 //!
-//! Plain data and step functions; no time, no I/O. The caller feeds it events (sealed, verified,
-//! given up, answered) and asks it for the next message.
+//! Plain data and step functions; no time of its own, no I/O. The caller feeds it events (sealed,
+//! verified, given up, answered) and asks it for the next message.
 //!
 //! # Rules
 //!
