@@ -124,12 +124,8 @@ async fn find(
     }
     let query = match wanted.timestamp {
         LATEST | EARLIEST | EARLIEST_LOCAL => {
-            let bounds = context
-                .control
-                .partition_bounds(partition)
-                .await
-                .map_err(|error| errors::read_call(&error))?
-                .ok_or(errors::unknown_topic(NamedBy::Name))?;
+            let bounds = context.reader.bounds(partition).await;
+            let bounds = bounds.map_err(|error| errors::read(&error, NamedBy::Name))?;
             let latest = wanted.timestamp == LATEST;
             let offset = if latest { isolation.end(&bounds) } else { bounds.log_start };
             return Ok((offset.0, -1));

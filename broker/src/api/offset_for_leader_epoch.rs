@@ -25,7 +25,8 @@ use ottla_control_api::view::TopicInfo;
 use ottla_model::LEADER_EPOCH;
 
 use crate::context::{ConnectionInfo, Context};
-use crate::{errors, topics};
+use crate::errors::{self, NamedBy};
+use crate::topics;
 
 /// Answers a request.
 pub async fn handle(
@@ -67,12 +68,8 @@ async fn end_of_epoch(
 ) -> Result<(i32, i64), Kafka> {
     let partition = topics::partition(topic, wanted.partition)?;
     errors::leader_epoch(wanted.current_leader_epoch)?;
-    let bounds = context
-        .control
-        .partition_bounds(partition)
-        .await
-        .map_err(|error| errors::read_call(&error))?
-        .ok_or(errors::unknown_topic(errors::NamedBy::Name))?;
+    let bounds = context.reader.bounds(partition).await;
+    let bounds = bounds.map_err(|error| errors::read(&error, NamedBy::Name))?;
     Ok(end_in(&bounds, wanted.leader_epoch))
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::assemble::{Place, Source, Stop};
 use super::gather::{Gathered, Wanted};
+use super::leader::Answered;
 use super::locate::{Found, Located};
 use super::part::{Part, pins_too_much};
 use super::patch::patch;
@@ -250,9 +251,9 @@ impl Reader {
         partition: PartitionId,
         extent: &Extent,
     ) -> Result<Option<Vec<Arc<Extent>>>, ReadError> {
-        let page = self.find_extents(partition, extent.base_offset, extent.length).await?;
-        let bounds = page.bounds.ok_or(ReadError::UnknownPartition)?;
-        if extent.last_offset < bounds.log_start {
+        let Answered { shown, page, .. } =
+            self.find_extents(partition, extent.base_offset, extent.length).await?;
+        if extent.last_offset < shown.log_start {
             return Err(ReadError::OffsetOutOfRange);
         }
         let moved = page.extents.first().is_some_and(|e| e.object.name != extent.object.name);

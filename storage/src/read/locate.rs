@@ -10,13 +10,13 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use ottla_control_api::view::Extent;
-use ottla_control_api::{CallError, ExtentPage, FindExtents, PartitionBounds};
-use ottla_model::{Offset, PartitionId};
-use tokio::time::timeout;
+use ottla_control_api::{CallError, PartitionBounds};
+use ottla_model::Offset;
 
+use super::leader::Answered;
 use super::{FetchPartition, FetchRequest, Isolation, ReadError, Reader};
 use crate::cache::Heat;
-use crate::limits::{FETCH_QUESTION_TIME_MAX, FETCH_QUESTIONS_MAX, READ_AHEAD_BYTES};
+use crate::limits::{FETCH_QUESTIONS_MAX, READ_AHEAD_BYTES};
 
 /// What is known of a partition before anything is read.
 #[derive(Clone, Debug)]
@@ -81,47 +81,30 @@ impl Reader {
 
     /// The leader's answer, with extents for the next fetches of the same reader as well.
     async fn ask(&self, wanted: &FetchPartition, max_bytes: u64, isolation: Isolation) -> Located {
-        let page = self.find_extents(wanted.partition, wanted.offset, max_bytes + READ_AHEAD_BYTES);
-        let page = match page.await {
-            Ok(page) => page,
+        let answered =
+            self.find_extents(wanted.partition, wanted.offset, max_bytes + READ_AHEAD_BYTES);
+        // The view may have passed the answer meanwhile. Its extents end where the answer says; a
+        // client is shown the later of both, and is out of range only by that.
+        let Answered { shown, bounds, page } = match answered.await {
+            Ok(answered) => answered,
+            Err(error @ ReadError::UnknownPartition) => {
+                return Located { bounds: PartitionBounds::default(), found: Found::Error(error) };
+            }
             Err(error) => {
                 let bounds = self.view.bounds(wanted.partition).unwrap_or_default();
-                return Located { bounds, found: Found::Error(error.into()) };
+                return Located { bounds, found: Found::Error(error) };
             }
         };
-        let Some(bounds) = page.bounds else {
-            let found = Found::Error(ReadError::UnknownPartition);
-            return Located { bounds: PartitionBounds::default(), found };
-        };
-        self.view.learn(wanted.partition, bounds);
         let end = isolation.end(&bounds);
-        let found = if wanted.offset < bounds.log_start || wanted.offset > bounds.high_watermark {
+        let found = if wanted.offset < shown.log_start || wanted.offset > shown.high_watermark {
             Found::Error(ReadError::OffsetOutOfRange)
         } else if wanted.offset >= end {
             Found::AtEnd
         } else {
             readable(page.extents, end, Heat::CatchUp)
         };
-        Located { bounds, found }
+        Located { bounds: shown, found }
     }
-
-    /// Asks the leader for extents; no answer in time is an error that can be retried.
-    pub(super) async fn find_extents(
-        &self,
-        partition: PartitionId,
-        from: Offset,
-        max_bytes: u64,
-    ) -> Result<ExtentPage, CallError> {
-        let asked = self.control.find_extents(FindExtents { partition, from, max_bytes });
-        answered(timeout(FETCH_QUESTION_TIME_MAX, asked).await)
-    }
-}
-
-/// Turns a question that was not answered in time into an error.
-pub(super) fn answered<T>(
-    answer: Result<Result<T, CallError>, tokio::time::error::Elapsed>,
-) -> Result<T, CallError> {
-    answer.unwrap_or_else(|_| Err(CallError::OutcomeUnknown("no answer in time".to_owned())))
 }
 
 /// Extents below `end`. There are records below it, so extents must be there.

@@ -26,6 +26,7 @@ mod ahead;
 mod assemble;
 mod fetch;
 mod gather;
+mod leader;
 mod locate;
 mod part;
 mod patch;

@@ -20,14 +20,13 @@ use ottla_wire::batch::BATCH_HEADER_BYTES;
 use ottla_wire::decompress;
 use ottla_wire::records::records;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::assemble::{Place, Stop, StoredBatch, batches};
 use super::gather::Gathered;
-use super::locate::answered;
+use super::leader::Answered;
 use super::{Isolation, ReadError, Reader};
 use crate::cache::{BlockKey, Heat};
-use crate::limits::{FETCH_QUESTION_TIME_MAX, TIMESTAMP_EXTENTS_MAX};
+use crate::limits::TIMESTAMP_EXTENTS_MAX;
 
 /// A record by its offset and timestamp.
 type Found = (Offset, TimestampMs);
@@ -41,16 +40,15 @@ impl Reader {
         query: TimestampQuery,
         isolation: Isolation,
     ) -> Result<Option<Found>, ReadError> {
-        let asked = self.control.find_timestamp(partition, query);
-        let mut page = answered(timeout(FETCH_QUESTION_TIME_MAX, asked).await)?;
+        let mut answered = self.find_timestamp(partition, query).await?;
         // A header may claim a larger timestamp than its records have: then the next extents are
         // looked at.
         for _ in 0..TIMESTAMP_EXTENTS_MAX {
-            let bounds = page.bounds.ok_or(ReadError::UnknownPartition)?;
+            let Answered { bounds, ref page, .. } = answered;
             let Some(last) = page.extents.last() else { return Ok(None) };
             let readable = Readable { from: bounds.log_start, end: isolation.end(&bounds) };
             let mut behind = last.last_offset;
-            if let Some(extent) = first_candidate(&page, query) {
+            if let Some(extent) = first_candidate(page, query) {
                 if extent.base_offset >= readable.end {
                     return Ok(None);
                 }
@@ -61,7 +59,7 @@ impl Reader {
                 behind = extent.last_offset;
             }
             // As many as one answer has: those that cannot hold it are passed over unread.
-            page = self.find_extents(partition, behind.plus(1), u64::MAX).await?;
+            answered = self.find_extents(partition, behind.plus(1), u64::MAX).await?;
         }
         let reason = "too many batch headers claim a later time than their records have";
         Err(ReadError::Corrupt(reason.to_owned()))

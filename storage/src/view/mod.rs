@@ -15,9 +15,10 @@
 //!
 //! # Never backward
 //!
-//! Clients must not see a high watermark, last stable offset or log start go back. The leader's
-//! answer to a question may be ahead of the watch, so it is noted here ([`View::learn`]), and older
-//! events do not undo it.
+//! Clients must not see a high watermark, last stable offset or log start go back (I-FWD). The leader's
+//! answer to a question may be ahead of the watch, or behind it when it was delayed. So every answer
+//! that shows offsets of the leader passes through [`View::learn`]: the view keeps what is newer, the
+//! client sees the newer of both, and older events do not undo it.
 //!
 //! # Reset
 //!
@@ -132,10 +133,11 @@ impl View {
         self.partitions.bounds(partition)
     }
 
-    /// Takes over offsets that the leader answered: the watch may be behind them. Wakes nobody; the
-    /// watch will. A partition that the view does not have is left out.
-    pub fn learn(&self, partition: PartitionId, bounds: PartitionBounds) {
-        self.partitions.learn(partition, bounds);
+    /// Merges the leader's offsets of a partition into the view and returns what a client may be
+    /// shown: the larger of both, each offset by itself. Wakes nobody; the watch will. Offsets of a
+    /// partition that the view does not have (yet) are returned as they are.
+    pub fn learn(&self, partition: PartitionId, answered: PartitionBounds) -> PartitionBounds {
+        self.partitions.learn(partition, answered)
     }
 
     /// Recent extents of a partition from the one that holds `from` on, up to the one that reaches

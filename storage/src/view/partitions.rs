@@ -78,9 +78,17 @@ impl Partitions {
         self.shard(partition).get(&partition).map(|p| p.bounds)
     }
 
-    pub(super) fn learn(&self, partition: PartitionId, bounds: PartitionBounds) {
-        if let Some(known) = self.shard(partition).get_mut(&partition) {
-            known.advance(bounds);
+    pub(super) fn learn(
+        &self,
+        partition: PartitionId,
+        answered: PartitionBounds,
+    ) -> PartitionBounds {
+        match self.shard(partition).get_mut(&partition) {
+            Some(known) => {
+                known.advance(answered);
+                known.bounds
+            }
+            None => answered,
         }
     }
 

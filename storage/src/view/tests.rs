@@ -143,8 +143,10 @@ async fn a_reset_wakes_everybody_and_forgets_recent_extents() {
 async fn offsets_never_go_back_behind_what_the_leader_answered() {
     let world = World::new().await;
     world.changes(vec![grown(0, 0, 8)]).await;
-    world.view.learn(partition(0), bounds(2, 10));
-    world.view.learn(partition(99), bounds(2, 10));
+    assert_eq!(world.view.learn(partition(0), bounds(2, 10)), bounds(2, 10));
+    assert_eq!(world.view.learn(partition(99), bounds(2, 10)), bounds(2, 10));
+    // An answer that was delayed: a client is shown what it may have seen meanwhile.
+    assert_eq!(world.view.learn(partition(0), bounds(0, 9)), bounds(2, 10));
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));
     world.changes(vec![grown(0, 8, 9)]).await;
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));

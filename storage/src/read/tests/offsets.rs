@@ -1,6 +1,6 @@
 //! Which offsets can be read, and who says so: the view, or the leader.
 
-use ottla_control_api::PartitionBounds;
+use ottla_control_api::{PartitionBounds, TimestampQuery};
 use ottla_model::Offset;
 
 use super::world::{World, bases, partition, request, sized};
@@ -41,6 +41,38 @@ async fn out_of_range_is_said_only_after_asking_the_leader() {
     assert_eq!(trimmed.remove(0).error, Some(ReadError::OffsetOutOfRange));
     world.control.set_away(true);
     assert!(matches!(world.fetch(&[(0, 9)]).await[0].error, Some(ReadError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn what_the_leader_answers_to_any_question_is_not_taken_back_by_a_fetch() {
+    let world = World::new().await;
+    world.append(0, 0, &[sized(2, 200)]).await;
+    let view_is_behind = |to| {
+        let more = bounds(0, to);
+        assert!(world.view.bounds(partition(0)).unwrap().high_watermark < Offset(to));
+        world.control.set(partition(0), more, Vec::new());
+        more
+    };
+    let seen_by_a_fetch = async || world.fetch(&[(0, 0)]).await[0].bounds;
+
+    let ahead = view_is_behind(4);
+    assert_eq!(world.reader.bounds(partition(0)).await, Ok(ahead));
+    assert_eq!(seen_by_a_fetch().await, ahead);
+
+    let ahead = view_is_behind(6);
+    let query = TimestampQuery::Max;
+    world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await.unwrap();
+    assert_eq!(seen_by_a_fetch().await, ahead);
+}
+
+#[tokio::test]
+async fn an_answer_that_the_view_has_passed_is_not_shown() {
+    let world = World::new().await;
+    world.append(0, 0, &[sized(2, 200)]).await;
+    world.control.set(partition(0), bounds(0, 1), Vec::new());
+    assert_eq!(world.reader.bounds(partition(0)).await, Ok(bounds(0, 2)));
+    let unknown = world.reader.bounds(partition(99)).await;
+    assert_eq!(unknown, Err(ReadError::UnknownPartition));
 }
 
 #[tokio::test]
