@@ -1,5 +1,5 @@
 //! The doors to the world that a simulation replaces: wall clock, randomness, deliberate delays,
-//! sockets, and how many of them there may be.
+//! sockets, and how many of them there may be; and directories that outlast a loss of power.
 //!
 //! Lints ban the standard ways everywhere else. Tokio's timers and tasks are used directly: a
 //! simulated runtime already replaces them; [`VitalTasks`] adds only that a panic is noticed,
@@ -7,6 +7,7 @@
 //! and randomness are values that are handed in, so that a test can hold them still.
 
 mod clock;
+mod directories;
 mod disk_turns;
 mod files;
 pub mod net;
@@ -14,8 +15,9 @@ mod random;
 mod vital;
 
 pub use clock::Clock;
+pub use directories::{make_durable_below, make_durable_directory, sync_directory};
 pub use disk_turns::{DiskTurns, SyncTurn};
-pub use files::raise_open_files_limit;
+pub use files::{is_out_of_files, open_patiently, raise_open_files_limit};
 pub use random::Random;
 pub use vital::VitalTasks;
 

@@ -5,6 +5,7 @@
 //! the process ends with an error. Tasks that end by themselves have had a reason, which they tell
 //! in their own way.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -35,6 +36,28 @@ impl VitalTasks {
             let _missed = missed;
             task.await;
         })
+    }
+
+    /// The same for work that blocks: gives it a thread of its own, which nothing else in the
+    /// process can keep busy. The system shows the thread under `thread_name` (15 bytes).
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn_thread(
+        &self,
+        name: &'static str,
+        thread_name: &'static str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let missed = MissedOnPanic { name, tasks: self.clone() };
+        let thread = std::thread::Builder::new().name(thread_name.to_owned());
+        // Detached: the work says in its own way that it ended.
+        thread
+            .spawn(move || {
+                let _missed = missed;
+                work();
+            })
+            .map(drop)
     }
 
     /// Waits until one of the tasks has panicked and says which; pends for ever otherwise.
@@ -90,6 +113,9 @@ mod tests {
         });
         assert_eq!(tasks.failed().await, "one that panics");
         assert!(panics.await.unwrap_err().is_panic());
+        let threads = VitalTasks::default();
+        threads.spawn_thread("a thread that panics", "panics", || panic!("a defect")).unwrap();
+        assert_eq!(threads.failed().await, "a thread that panics");
         let later = tasks.spawn("a later one", async { panic!("another defect") });
         assert!(later.await.is_err());
         assert_eq!(tasks.failed().await, "one that panics");
