@@ -81,6 +81,18 @@ pub const LOG_BATCH_REQUESTS: usize = 256;
 /// to cost nothing under load, short enough that a crash seldom meets an unmarked tail.
 pub const LOG_IDLE: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// How long a start waits for the lock of the data directory: a process that was killed holds it
+/// until its last write has returned.
+pub const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The pause between two attempts to lock it.
+pub const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Files that the control plane has open at the same time: lock, identity, the log's directory, its
+/// segment and its vote, the snapshots' directory, a snapshot written and one read, two of the
+/// checkpoint; and as many segments again, read at once for entries that are not in memory.
+pub const OPEN_FILES_MAX: u64 = 20;
+
 /// How many snapshots are kept: the newest, and the one before it in case the newest is damaged.
 /// The log is kept back to the older one.
 pub const SNAPSHOTS_KEPT: usize = 2;

@@ -15,6 +15,10 @@ use super::journal::{Journal, Write};
 use super::memory_files::{Fault, MemoryDirectory};
 use super::open::open;
 use super::{AppliedElsewhere, LogIdentity, LogOptions, OpenLogError, RaftLog};
+use crate::limits::LOG_IDLE;
+
+/// The most threads that tokio starts for blocking work.
+const BLOCKING_THREADS: usize = 512;
 
 const IDENTITY: LogIdentity = LogIdentity { cluster: ClusterId(5), node: 1 };
 /// Small, so that a short life fills many segments.
@@ -260,23 +264,42 @@ async fn entries_are_readable_at_once_and_share_syncs() {
     assert_eq!(read_back(&directory).unwrap().entries.len(), 100);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_idle_log_marks_what_is_synced_and_committed_once() {
     let directory = MemoryDirectory::default();
-    let (log, _writer) = start(&directory).await;
+    let (log, writer) = start(&directory).await;
     log.save_vote(vote(1)).await.unwrap();
     append_and_wait(&log, vec![log_entry(1, 0)]).await.unwrap();
     log.note_committed(Some(id(1, 0)));
     // Wakes the writer, which then falls idle.
     log.barrier().await.unwrap();
     let before = directory.operations();
-    for _ in 0..10 {
-        ottla_env::delay(std::time::Duration::from_millis(150)).await;
-        tokio::task::yield_now().await;
+    while directory.operations() == before {
+        ottla_env::delay(LOG_IDLE / 10).await;
     }
+    ottla_env::delay(3 * LOG_IDLE).await;
     assert!(directory.operations() - before <= 2, "an idle log is not written to");
+    drop(log);
+    writer.stop().await;
     let opened = open(Arc::new(directory.clone()), IDENTITY, OPTIONS, Default::default()).unwrap();
     assert_eq!(opened.committed, Some(id(1, 0)));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_log_is_written_while_no_thread_of_the_runtime_is_free() {
+    let directory = MemoryDirectory::default();
+    let (log, _writer) = start(&directory).await;
+    // As many as a runtime starts, for work that never returns.
+    let runtime = tokio::runtime::Handle::current();
+    let (hung, release) = std::sync::mpsc::channel::<()>();
+    let release = Arc::new(std::sync::Mutex::new(release));
+    for _ in 0..BLOCKING_THREADS {
+        let release = release.clone();
+        runtime.spawn_blocking(move || release.lock().unwrap().recv().is_err());
+    }
+    log.save_vote(vote(1)).await.unwrap();
+    append_and_wait(&log, vec![log_entry(1, 0)]).await.unwrap();
+    drop(hung);
 }
 
 #[tokio::test]

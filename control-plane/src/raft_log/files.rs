@@ -3,16 +3,17 @@
 //! not synced, and fail at any call.
 //!
 //! All calls block. They are made from the log's writer or from a blocking task, never from an
-//! asynchronous one.
+//! asynchronous one. A call that opens something waits for a free file descriptor
+//! ([`open_patiently`]): load at the edge must not end a node.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ottla_env::DiskTurns;
+use ottla_env::{DiskTurns, make_durable_directory, open_patiently};
 
 /// A directory.
 pub trait LogDirectory: Debug + Send + Sync + 'static {
@@ -60,19 +61,23 @@ pub trait LogFile: Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct DiskDirectory {
     path: PathBuf,
+    /// Open for as long as this lives: a sync needs no file descriptor of its own.
+    handle: File,
     turns: DiskTurns,
+    lock: DirectoryLock,
 }
 
+/// The lock of the data directory that a directory lies in: held for as long as anything may be
+/// written there. `None`: nobody else knows of the directory.
+pub type DirectoryLock = Option<Arc<File>>;
+
 impl DiskDirectory {
-    /// Opens a directory, and makes it (durably) when it is missing.
+    /// Opens a directory, which is made when it is missing. Its name is durable when this returns,
+    /// also when an earlier start made it and was cut off.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            fs::create_dir_all(path)?;
-            if let Some(parent) = path.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-        }
-        Ok(Self { path: path.to_owned(), turns: DiskTurns::default() })
+        make_durable_directory(path)?;
+        let handle = open_patiently(|| File::open(path))?;
+        Ok(Self { path: path.to_owned(), handle, turns: DiskTurns::default(), lock: None })
     }
 
     /// Lets the syncs of its files go before large reads of the same disk.
@@ -80,15 +85,22 @@ impl DiskDirectory {
         Self { turns, ..self }
     }
 
-    fn file(&self, file: File) -> Arc<dyn LogFile> {
-        Arc::new(DiskFile { file, turns: self.turns.clone() })
+    /// Holds a lock for as long as the directory or one of its files is in use.
+    pub fn locked_by(self, lock: DirectoryLock) -> Self {
+        Self { lock, ..self }
+    }
+
+    fn open_file(&self, options: &OpenOptions, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        let path = self.path.join(name);
+        let file = open_patiently(|| options.open(&path))?;
+        Ok(Arc::new(DiskFile { file, turns: self.turns.clone(), _lock: self.lock.clone() }))
     }
 }
 
 impl LogDirectory for DiskDirectory {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in open_patiently(|| fs::read_dir(&self.path))? {
             // A name that is not UTF-8 is none of ours.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
@@ -98,21 +110,17 @@ impl LogDirectory for DiskDirectory {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        fs::read(self.path.join(name))
+        let mut bytes = Vec::new();
+        open_patiently(|| File::open(self.path.join(name)))?.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(self.path.join(name))?;
-        Ok(self.file(file))
+        self.open_file(OpenOptions::new().read(true).write(true).create_new(true), name)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
-        Ok(self.file(file))
+        self.open_file(OpenOptions::new().read(true).write(true), name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -124,7 +132,7 @@ impl LogDirectory for DiskDirectory {
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.handle.sync_all()
     }
 
     fn describe(&self, name: &str) -> String {
@@ -136,6 +144,7 @@ impl LogDirectory for DiskDirectory {
 struct DiskFile {
     file: File,
     turns: DiskTurns,
+    _lock: DirectoryLock,
 }
 
 impl LogFile for DiskFile {

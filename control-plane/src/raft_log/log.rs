@@ -1,4 +1,4 @@
-//! The log's handle and its writer task.
+//! The log's handle.
 //!
 //! Changes are made twice: at once in the index, so that whoever appended an entry can read it,
 //! and then, in the same order, by the writer on disk. There is one appender (openraft's core,
@@ -15,15 +15,15 @@ use ottla_format::raft_log::LogPosition;
 use ottla_format::vote::VoteRecord;
 use ottla_telemetry::Metrics;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use super::files::LogDirectory;
 use super::index::{Index, LogEntry, Place};
-use super::journal::{Journal, Write, Written, read_frame};
+use super::journal::{Write, read_frame};
 use super::open::{OpenedLog, open};
 use super::recovery::{AppliedElsewhere, SegmentSpan};
+use super::writer::{LogWriter, Writer};
 use super::{LogIdentity, LogOptions, OpenLogError, segment_name};
-use crate::limits::{LOG_BATCH_REQUESTS, LOG_IDLE, LOG_QUEUE};
+use crate::limits::{LOG_BATCH_REQUESTS, LOG_QUEUE};
 
 /// Called once: the write is durable, or the log has failed.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -35,52 +35,30 @@ pub struct RaftLog {
     queue: mpsc::Sender<Request>,
 }
 
+/// What the handles share with the writer.
 #[derive(Debug)]
-struct Shared {
-    directory: Arc<dyn LogDirectory>,
+pub(super) struct Shared {
+    pub(super) directory: Arc<dyn LogDirectory>,
     book: Mutex<Book>,
     /// How many segments were filled since the start: a signal that a snapshot is worth it.
-    segments_filled: watch::Sender<u64>,
+    pub(super) segments_filled: watch::Sender<u64>,
 }
 
 /// Everything readers see, behind one lock that is never held across I/O.
 #[derive(Debug)]
-struct Book {
-    index: Index,
-    segments: Vec<SegmentSpan>,
+pub(super) struct Book {
+    pub(super) index: Index,
+    pub(super) segments: Vec<SegmentSpan>,
     vote: Option<VoteRecord>,
-    committed: Option<LogId>,
+    pub(super) committed: Option<LogId>,
     /// Why nothing is written any more.
-    failed: Option<(io::ErrorKind, String)>,
+    pub(super) failed: Option<(io::ErrorKind, String)>,
 }
 
-struct Request {
-    write: Write,
-    done: Option<Done>,
-}
-
-/// Why the writer woke up.
-enum Wake {
-    Requests,
-    Idle,
-    Closed,
-}
-
-/// The task that writes the log. It ends when it is told to, or when every handle is gone.
-#[derive(Debug)]
-pub struct LogWriter {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl LogWriter {
-    /// Writes what was handed over, makes it durable, and ends. Later requests are refused.
-    pub async fn stop(self) {
-        // Either the task still listens, or it has ended by itself.
-        let _ = self.stop.send(());
-        // A panic of the writer has already failed every request in flight.
-        let _ = self.task.await;
-    }
+/// Something for the writer to do.
+pub(super) struct Request {
+    pub(super) write: Write,
+    pub(super) done: Option<Done>,
 }
 
 impl RaftLog {
@@ -96,16 +74,19 @@ impl RaftLog {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, LogWriter), OpenLogError> {
         let opened = open(directory.clone(), identity, options, elsewhere)?;
-        Ok(Self::resume(directory, opened, metrics, &VitalTasks::default()))
+        Self::resume(directory, opened, metrics, &VitalTasks::default())
     }
 
     /// Starts the writer of a log that was opened.
+    ///
+    /// # Errors
+    /// When the system gives it no thread.
     pub fn resume(
         directory: Arc<dyn LogDirectory>,
         opened: OpenedLog,
         metrics: Arc<Metrics>,
         vital: &VitalTasks,
-    ) -> (Self, LogWriter) {
+    ) -> Result<(Self, LogWriter), OpenLogError> {
         let OpenedLog { journal, index, vote, committed } = opened;
         let book =
             Book { index, segments: journal.segments().to_vec(), vote, committed, failed: None };
@@ -115,10 +96,13 @@ impl RaftLog {
             segments_filled: watch::Sender::new(0),
         });
         let (queue, requests) = mpsc::channel(LOG_QUEUE);
-        let writer = Writer { shared: shared.clone(), journal: Some(journal), metrics };
-        let (stop, stopped) = oneshot::channel();
-        let task = vital.spawn("the log's writer", writer.run(requests, stopped));
-        (Self { shared, queue }, LogWriter { stop, task })
+        let writer = Writer::new(shared.clone(), journal, metrics);
+        let writer = writer.start(requests, vital).map_err(|source| OpenLogError::Io {
+            action: "start the writer of",
+            file: shared.directory.describe(""),
+            source,
+        })?;
+        Ok((Self { shared, queue }, writer))
     }
 
     /// The last purged entry, and the last entry (the last purged one when there is none).
@@ -234,177 +218,18 @@ impl RaftLog {
 }
 
 impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Book {
-    fn check(&self) -> io::Result<()> {
+    pub(super) fn check(&self) -> io::Result<()> {
         match &self.failed {
             Some((kind, message)) => Err(io::Error::new(*kind, message.clone())),
             None => Ok(()),
         }
     }
-}
-
-struct Writer {
-    shared: Arc<Shared>,
-    /// Away while a blocking step uses it; gone for good when one panicked.
-    journal: Option<Journal>,
-    metrics: Arc<Metrics>,
-}
-
-impl Writer {
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>, stopped: oneshot::Receiver<()>) {
-        let mut stopped = Some(stopped);
-        let mut batch = Vec::with_capacity(LOG_BATCH_REQUESTS);
-        loop {
-            let closed = match self.next(&mut requests, &mut stopped, &mut batch).await {
-                Wake::Requests => false,
-                Wake::Idle => {
-                    let marked = self.blocking(Journal::write_marker).await;
-                    // A failure is remembered; nobody waits for a marker.
-                    let _ = self.publish(marked.map(|()| Written::default()));
-                    continue;
-                }
-                Wake::Closed => true,
-            };
-            let (writes, dones): (Vec<_>, Vec<_>) =
-                batch.drain(..).map(|request| (request.write, request.done)).unzip();
-            let result = self.blocking(move |journal| journal.write(&writes)).await;
-            let result = self.publish(result);
-            for done in dones.into_iter().flatten() {
-                done(result.as_ref().copied().map_err(copy_error));
-            }
-            if closed {
-                return;
-            }
-        }
-    }
-
-    /// Waits for requests, but not for ever while something is left to be said when idle.
-    async fn next(
-        &self,
-        requests: &mut mpsc::Receiver<Request>,
-        stopped: &mut Option<oneshot::Receiver<()>>,
-        batch: &mut Vec<Request>,
-    ) -> Wake {
-        let (committed, failed) = {
-            let book = self.shared.book();
-            (book.committed, book.failed.is_some())
-        };
-        let marker_due = self.journal.as_ref().is_some_and(|journal| journal.marker_due(committed));
-        let idle = async {
-            if marker_due && !failed {
-                tokio::time::sleep_until(tokio::time::Instant::now() + LOG_IDLE).await;
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
-        let told_to_stop = async {
-            match stopped.as_mut() {
-                Some(told) => told.await.is_ok(),
-                None => std::future::pending().await,
-            }
-        };
-        let received = tokio::select! {
-            biased;
-            told = told_to_stop => {
-                // Not told, but nobody is left who could: the log goes on while it has handles.
-                *stopped = None;
-                if told {
-                    requests.close();
-                }
-                requests.recv_many(batch, LOG_BATCH_REQUESTS).await
-            }
-            received = requests.recv_many(batch, LOG_BATCH_REQUESTS) => received,
-            () = idle => return Wake::Idle,
-        };
-        if received == 0 { Wake::Closed } else { Wake::Requests }
-    }
-
-    /// Runs a step of the journal on a thread where it may block.
-    async fn blocking<T: Send + 'static>(
-        &mut self,
-        step: impl FnOnce(&mut Journal) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let committed = {
-            let book = self.shared.book();
-            book.check()?;
-            book.committed
-        };
-        let mut journal = self.journal.take().ok_or_else(stopped)?;
-        let task = tokio::task::spawn_blocking(move || {
-            journal.note_committed(committed);
-            let result = step(&mut journal);
-            (journal, result)
-        });
-        let (journal, result) = match task.await {
-            Ok(done) => done,
-            // Only a runtime that ends cancels it, and takes this task with it. The disk is well.
-            Err(error) if error.is_cancelled() => std::future::pending().await,
-            Err(error) => return Err(io::Error::other(error)),
-        };
-        self.journal = Some(journal);
-        result
-    }
-
-    /// Tells readers what was written, or everyone from now on why nothing is written any more.
-    fn publish(&self, result: io::Result<Written>) -> io::Result<()> {
-        let written = match result {
-            Ok(written) => written,
-            Err(error) => return Err(self.fail(&error)),
-        };
-        let mut book = self.shared.book();
-        for placed in &written.placed {
-            book.index.written(placed.index, placed.serial, placed.position, placed.length);
-        }
-        book.index.shrink_cache();
-        if let Some(journal) = &self.journal
-            && book.segments != journal.segments()
-        {
-            book.segments = journal.segments().to_vec();
-        }
-        let bytes: u64 = book.segments.iter().map(|span| span.end - span.start).sum();
-        drop(book);
-        let raft = &self.metrics.raft;
-        raft.log_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        if !written.placed.is_empty() {
-            raft.fsync_seconds.time(written.sync_time);
-            raft.sync_entries.observe(written.placed.len() as f64);
-        }
-        if written.rolled {
-            self.shared.segments_filled.send_modify(|filled| *filled += 1);
-        }
-        Ok(())
-    }
-
-    /// Remembers the first error, in words for a person, and returns them.
-    fn fail(&self, error: &io::Error) -> io::Error {
-        let mut book = self.shared.book();
-        if let Err(before) = book.check() {
-            return before;
-        }
-        let place = self.shared.directory.describe("");
-        let message = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!(
-                "the disk of the Raft log in {place} is full ({error}): free space and restart this \
-                 node"
-            ),
-            _ => format!(
-                "writing the Raft log in {place} failed ({error}): what reached the disk is unknown until it \
-                 is read again, so this node stops writing; restart it"
-            ),
-        };
-        tracing::error!("{message}");
-        book.failed = Some((error.kind(), message.clone()));
-        io::Error::new(error.kind(), message)
-    }
-}
-
-fn copy_error(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), error.to_string())
 }
 
 fn stopped() -> io::Error {

@@ -8,8 +8,7 @@
 //!
 //! # Order
 //!
-//! One writer task takes requests in the order they were handed over, writes as many as wait with
-//! one call, makes them durable with one `fdatasync`, and acknowledges them: the busier the log,
+//! One thread takes requests in the order they were handed over, writes as many as wait with one call, makes them durable with one `fdatasync`, and acknowledges them: the busier the log,
 //! the more entries share a sync. A vote is ordered with the entries around it.
 //!
 //! # Crash
@@ -27,7 +26,8 @@
 //! The first failed write or sync is the last: the log accepts nothing more, every waiting request
 //! gets the error, and openraft stops the node. A sync is never tried again, because a second one
 //! may succeed without having written what the first one lost. A full disk is an error like the
-//! others with a message of its own.
+//! others with a message of its own. Only a want of file descriptors is waited out: it comes before
+//! anything was written, and loses nothing.
 //!
 //! # Space
 //!
@@ -49,6 +49,7 @@ mod log;
 pub(crate) mod memory_files;
 mod open;
 pub mod recovery;
+mod writer;
 
 #[cfg(test)]
 mod crash_tests;
@@ -56,13 +57,14 @@ mod crash_tests;
 mod recovery_tests;
 
 pub use error::OpenLogError;
-pub use files::{DiskDirectory, LogDirectory, LogFile};
+pub use files::{DirectoryLock, DiskDirectory, LogDirectory, LogFile};
 pub use index::LogEntry;
 #[cfg(test)]
 pub(crate) use journal::Write;
-pub use log::{Done, LogWriter, RaftLog};
+pub use log::{Done, RaftLog};
 pub use open::{OpenedLog, open};
 pub use recovery::AppliedElsewhere;
+pub use writer::LogWriter;
 
 use std::fmt;
 

@@ -31,8 +31,8 @@ use super::restore::{Restored, restore};
 use super::serving::{Foundation, Serving};
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
 use crate::limits::{
-    CONDEMNED_DELAY, OFFSETS_RETENTION, SESSION, SNAPSHOT_ASKED_AGAIN, SNAPSHOT_DEADLINE,
-    SNAPSHOT_ENTRIES,
+    CONDEMNED_DELAY, LOCK_PAUSE, LOCK_WAIT_MAX, OFFSETS_RETENTION, SESSION, SNAPSHOT_ASKED_AGAIN,
+    SNAPSHOT_DEADLINE, SNAPSHOT_ENTRIES,
 };
 use crate::raft::{LogStore, Machine, Raft, StateMachine};
 use crate::raft_log::{LogOptions, LogWriter, RaftLog};
@@ -221,13 +221,21 @@ impl OpenedController {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let vital = VitalTasks::default();
-        let restoring = {
-            let (options, random) = (options.clone(), random.clone());
-            let (metrics, vital) = (metrics.clone(), vital.clone());
-            tokio::task::spawn_blocking(move || restore(&options, &random, metrics, &vital))
-        };
-        let restored = restoring.await.map_err(|error| StartError::Raft(error.to_string()))??;
-        Ok(Self { options, metrics, vital, restored })
+        let give_up_at = Instant::now() + LOCK_WAIT_MAX;
+        loop {
+            let restoring = {
+                let (options, random) = (options.clone(), random.clone());
+                let (metrics, vital) = (metrics.clone(), vital.clone());
+                tokio::task::spawn_blocking(move || restore(&options, &random, metrics, &vital))
+            };
+            match restoring.await.map_err(|error| StartError::Raft(error.to_string()))? {
+                Ok(restored) => return Ok(Self { options, metrics, vital, restored }),
+                Err(StartError::Locked { .. }) if Instant::now() < give_up_at => {
+                    ottla_env::delay(LOCK_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The cluster.

@@ -12,8 +12,9 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ottla_env::Random;
+use ottla_env::{Random, make_durable_directory, sync_directory};
 use ottla_format::node_identity::NodeIdentity;
 use ottla_model::ClusterId;
 
@@ -24,24 +25,18 @@ use super::error::StartError;
 pub struct DataDirectory {
     root: PathBuf,
     /// The lock goes with the open file.
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl DataDirectory {
-    /// Makes the directory if needed and locks it.
+    /// Makes the directory if needed, durably, and locks it.
     pub fn open(data_dir: &Path) -> Result<Self, StartError> {
         let root = data_dir.join("controller");
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| StartError::Directory { action, path, source }
         };
-        fs::create_dir_all(&root).map_err(failed("create", &root))?;
-        for path in [Some(root.as_path()), Some(data_dir), data_dir.parent()].into_iter().flatten()
-        {
-            // An empty parent is the working directory.
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            sync_directory(path).map_err(failed("sync", path))?;
-        }
+        make_durable_directory(&root).map_err(failed("create", &root))?;
         let path = root.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -61,7 +56,7 @@ impl DataDirectory {
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(failed("write", &path))?;
-        Ok(Self { root, _lock: lock })
+        Ok(Self { root, lock: Arc::new(lock) })
     }
 
     /// Whose data this is; for an empty directory, a new cluster's first node.
@@ -98,6 +93,11 @@ impl DataDirectory {
         Ok(identity)
     }
 
+    /// Whoever writes below the directory holds this.
+    pub fn lock(&self) -> Arc<File> {
+        self.lock.clone()
+    }
+
     /// Where the Raft log is.
     pub fn raft(&self) -> PathBuf {
         self.root.join("raft")
@@ -121,8 +121,4 @@ fn write_identity(root: &Path, identity: &NodeIdentity) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&unfinished, root.join("identity"))?;
     sync_directory(root)
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }

@@ -45,14 +45,14 @@ pub fn restore(
     let directory = DataDirectory::open(&options.data_dir)?;
     let identity = directory.identity(options.node_id, random)?;
     let identity = LogIdentity { cluster: identity.cluster, node: identity.node };
-    let snapshots =
-        Snapshots::new(open_directory(&directory.snapshots(), &options.disk)?, identity.cluster);
-    let files = open_directory(&directory.raft(), &options.disk)?;
+    let open = |path: &Path| open_directory(path, &directory, &options.disk);
+    let snapshots = Snapshots::new(open(&directory.snapshots())?, identity.cluster);
+    let files = open(&directory.raft())?;
     let (checkpoint, loaded) = Checkpoint::open(&directory.checkpoint(), identity.cluster)?;
     let recovered = recover(files.clone(), &snapshots, identity, options.log, loaded)?;
     let Recovered { state, record, log, newest } = recovered;
     let last_entry = log.ends().1.max(record.last).map_or(0, |id| id.index);
-    let (log, writer) = RaftLog::resume(files, log, metrics, vital);
+    let (log, writer) = RaftLog::resume(files, log, metrics, vital)?;
     Ok(Restored {
         directory,
         identity,
@@ -145,9 +145,15 @@ pub fn recover(
     Ok(Recovered { state, record, log, newest })
 }
 
-fn open_directory(path: &Path, disk: &DiskTurns) -> Result<Arc<dyn LogDirectory>, StartError> {
+fn open_directory(
+    path: &Path,
+    within: &DataDirectory,
+    disk: &DiskTurns,
+) -> Result<Arc<dyn LogDirectory>, StartError> {
     match DiskDirectory::open(path) {
-        Ok(directory) => Ok(Arc::new(directory.sharing(disk.clone()))),
+        Ok(directory) => {
+            Ok(Arc::new(directory.sharing(disk.clone()).locked_by(Some(within.lock()))))
+        }
         Err(source) => Err(StartError::Directory { action: "open", path: path.to_owned(), source }),
     }
 }
