@@ -29,6 +29,10 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// after the other: what else it asked for must reach the client.
 pub const READ_TIME_MAX: Duration = Duration::from_secs(12);
 
+/// A listing takes no longer: a million objects are a thousand requests, one after the other. Also
+/// the bound for making all folders.
+pub const LIST_TIME_MAX: Duration = Duration::from_secs(300);
+
 /// One try of a write takes no longer at the store's client. Callers give up much earlier; this
 /// only ends connections that nobody waits for.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,18 +66,45 @@ pub const DIRECT_BYTES_MIN: u64 = 256 << 10;
 /// More gains nothing, with a quarter of it each write's fixed cost begins to show.
 pub const FILE_WRITE_BYTES: usize = 4 << 20;
 
-/// Objects of [`DIRECT_BYTES_MIN`] and more that are written to a directory at the same time: each
-/// has a buffer, and more do not make a disk faster, but the log's syncs wait behind them.
-pub const FILE_WRITES_MAX: usize = 2;
+/// Objects that are written to a directory at the same time: twice as many as a broker uploads at
+/// once, unless set otherwise, so that as many hung writes leave room for those that succeed them.
+pub const FILE_WRITES_MAX: usize = 32;
+
+/// Objects of [`DIRECT_BYTES_MIN`] and more among them: each has a buffer, and more do not make a
+/// disk faster, but the log's syncs wait behind them.
+pub const FILE_LARGE_WRITES_MAX: usize = 2;
+
+/// Parts of objects near the end of a partition that are read from a directory at the same time. A
+/// healthy disk serves more than it is asked for with so many.
+pub const FILE_TAIL_READS_MAX: usize = 32;
+
+/// Other parts of objects that are read from a directory at the same time: as many as a broker asks
+/// for at once for fetches of older data.
+pub const FILE_OTHER_READS_MAX: usize = 16;
+
+/// Listings, deletes and reads of whole objects in a directory at the same time: the sweep's deletes
+/// and a few more.
+pub const FILE_OTHER_CALLS_MAX: usize = 24;
+
+/// How long an operation on a directory waits until it may begin. A slow disk has caught up with a
+/// full backlog by then; one that hangs has not. Half of what a read, and an upload, may take: the
+/// caller hears of it, and may try once more.
+pub const FILE_GATE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Files that a store has open at the same time when it is a directory: a write holds its file and
+/// its folder.
+pub const DIRECTORY_OPEN_FILES_MAX: u64 =
+    (2 * FILE_WRITES_MAX + FILE_TAIL_READS_MAX + FILE_OTHER_READS_MAX + FILE_OTHER_CALLS_MAX)
+        as u64;
 
 /// What is written at once past the page cache. A disk serves what it was given in turn: the sync
 /// that a commit waits for stands behind it.
 pub const FILE_DIRECT_BYTES: usize = 512 << 10;
 
-/// Parts of [`DIRECT_BYTES_MIN`] and more that are read from a directory at the same time. Measured
-/// on a virtual disk, with parts of 1 MiB: one reader gets 1.05 GB/s, and a sync beside it takes 3 ms;
+/// Parts of [`DIRECT_BYTES_MIN`] and more that are read from a directory at the same time, near the
+/// end of partitions and elsewhere. Measured on a virtual disk, with parts of 1 MiB: one reader gets 1.05 GB/s, and a sync beside it takes 3 ms;
 /// four get 1.13 GB/s, and it takes 33 ms.
-pub const FILE_READS_MAX: usize = 1;
+pub const FILE_LARGE_READS_MAX: usize = 1;
 
 /// The longest that such a read lets syncs go before it: it reads on between syncs that follow each
 /// other without a gap.
@@ -87,5 +118,10 @@ const _: () = assert!(DIRECT_BYTES_MIN <= FILE_WRITE_BYTES as u64);
 const _: () =
     assert!(FILE_DIRECT_BYTES.is_multiple_of(4096) && FILE_DIRECT_BYTES <= FILE_WRITE_BYTES);
 const _: () = assert!(SPREAD_FOLDERS == 256, "a spread folder's name is two hex digits");
+const _: () = assert!(FILE_GATE_WAIT_MAX.as_nanos() < READ_TIMEOUT.as_nanos());
+const _: () = assert!(
+    FILE_WRITES_MAX + FILE_TAIL_READS_MAX + FILE_OTHER_READS_MAX + FILE_OTHER_CALLS_MAX <= 256,
+    "half of the threads that tokio starts for blocking work are for other work"
+);
 const _: () = assert!(READ_TIMEOUT.as_nanos() < READ_TIME_MAX.as_nanos());
 const _: () = assert!(READ_PAUSE_FIRST.as_nanos() <= READ_PAUSE_MAX.as_nanos());

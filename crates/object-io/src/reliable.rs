@@ -21,7 +21,8 @@ use tokio::time::timeout;
 use crate::accounting::{Accounting, RequestKind};
 use crate::extra_budget::ExtraBudget;
 use crate::limits::{
-    READ_ATTEMPTS_MAX, READ_PAUSE_FIRST, READ_PAUSE_MAX, READ_TIME_MAX, READ_TIMEOUT, WRITE_TIMEOUT,
+    LIST_TIME_MAX, READ_ATTEMPTS_MAX, READ_PAUSE_FIRST, READ_PAUSE_MAX, READ_TIME_MAX,
+    READ_TIMEOUT, WRITE_TIMEOUT,
 };
 use crate::{ObjectEntry, Payload, PutDone, ReadCause, Store, StoreError, StoreErrorKind, keys};
 
@@ -187,8 +188,8 @@ impl Store for Reliable {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>, StoreError> {
         self.repeated(prefix, || async {
             let request = self.accounting.start(RequestKind::List, keys::area(prefix));
-            // A long listing is many requests, each with its own time-out in the client.
-            let done = self.inner.list(prefix).await;
+            // A long listing is many requests.
+            let done = limited(prefix, LIST_TIME_MAX, self.inner.list(prefix)).await;
             request.end(&done, |_| 0);
             done
         })
@@ -206,7 +207,7 @@ impl Store for Reliable {
     }
 
     async fn prepare(&self, folders: &[String]) -> Result<(), StoreError> {
-        self.inner.prepare(folders).await
+        limited("folders", LIST_TIME_MAX, self.inner.prepare(folders)).await
     }
 
     fn charges_for_requests(&self) -> bool {

@@ -5,10 +5,15 @@
 //! `object_store`'s local client, whose way of writing is the same: `<key>#<n>`, renamed to `<key>`,
 //! file and directory synced. So a write costs two syncs, in a directory that exists; making a
 //! missing directory costs two more. That is why the folders of the keys are made ahead
-//! ([`make_folders`]). A process that is killed in between leaves its `<key>#<n>` behind, which no
+//! ([`Store::prepare`]). A process that is killed in between leaves its `<key>#<n>` behind, which no
 //! listing shows: [`open`] removes them. Another process that is writing one of them at that moment
 //! (several brokers may share a directory) sees its write fail and tries again under another key.
+//!
+//! Every operation passes a [`Gate`], also those of `object_store`'s client: a mount that hangs costs
+//! a bounded number of threads. Writes, reads near the end of a partition, other reads and the rest
+//! have a gate each, so that none of them starves the others while only some files hang.
 
+mod gate;
 mod read;
 mod write;
 
@@ -22,14 +27,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
-use ottla_env::DiskTurns;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use ottla_env::{
+    DiskTurns, is_out_of_files, make_durable_below, make_durable_directory, sync_directory,
+};
 
+use self::gate::Gate;
 use super::Native;
 use super::native::checked_path;
 use crate::limits::{
-    DIRECT_BYTES_MIN, FILE_READ_PATIENCE, FILE_READS_MAX, FILE_WRITES_MAX, WHOLE_OBJECT_BYTES_MAX,
+    DIRECT_BYTES_MIN, FILE_LARGE_READS_MAX, FILE_LARGE_WRITES_MAX, FILE_OTHER_CALLS_MAX,
+    FILE_OTHER_READS_MAX, FILE_READ_PATIENCE, FILE_TAIL_READS_MAX, FILE_WRITES_MAX,
+    WHOLE_OBJECT_BYTES_MAX,
 };
 use crate::{ObjectEntry, OpenError, Payload, PutDone, ReadCause, Store, StoreError};
 
@@ -43,10 +51,13 @@ pub(crate) struct Directory {
     root: PathBuf,
     /// Shared with whatever else syncs files on this disk.
     turns: DiskTurns,
-    /// Large writes, each with a buffer.
-    large_writes: Arc<Semaphore>,
-    /// Large reads.
-    large_reads: Arc<Semaphore>,
+    writes: Gate,
+    /// Reads near the end of a partition, which clients wait for.
+    tail_reads: Gate,
+    /// All other reads of parts.
+    other_reads: Gate,
+    /// What is rare: listings, deletes, whole objects.
+    other_calls: Gate,
 }
 
 impl Directory {
@@ -63,30 +74,13 @@ impl fmt::Debug for Directory {
     }
 }
 
-/// Waits for the turn of so many bytes, if they are large. What blocks keeps it, also when nobody
-/// waits for that any more.
-async fn turn(turns: &Arc<Semaphore>, length: u64) -> Option<OwnedSemaphorePermit> {
-    // Never closed.
-    if length >= DIRECT_BYTES_MIN { turns.clone().acquire_owned().await.ok() } else { None }
-}
-
-/// Runs what blocks where it may.
-async fn blocking<T: Send + 'static>(
-    key: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, StoreError> {
-    match spawn_blocking(work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(classify(key, &error)),
-        Err(error) => Err(StoreError::Internal { key: key.to_owned(), reason: error.to_string() }),
-    }
-}
-
 fn classify(key: &str, error: &io::Error) -> StoreError {
     let (key, reason) = (key.to_owned(), error.to_string());
     match error.kind() {
         io::ErrorKind::NotFound => StoreError::NotFound { key },
         io::ErrorKind::PermissionDenied => StoreError::Denied { key, reason },
+        // It came before anything was done.
+        _ if is_out_of_files(error) => StoreError::Unavailable { key, reason },
         _ => StoreError::OutcomeUnknown { key, reason },
     }
 }
@@ -95,13 +89,10 @@ fn classify(key: &str, error: &io::Error) -> StoreError {
 impl Store for Directory {
     async fn put(&self, key: &str, payload: Payload) -> Result<PutDone, StoreError> {
         let path = self.path(key)?;
-        let permit = turn(&self.large_writes, payload.length).await;
         let turns = self.turns.clone();
-        let written = blocking(key, move || {
-            let _until_written = permit;
-            write::write(&path, &payload, &turns)
-        });
-        match written.await {
+        let length = payload.length;
+        let written = move || write::write(&path, &payload, &turns);
+        match self.writes.run(key, length, written).await {
             Ok(bytes) => Ok(PutDone { bytes }),
             // The file that was being written: somebody removed it.
             Err(StoreError::NotFound { key }) => {
@@ -113,14 +104,16 @@ impl Store for Directory {
     }
 
     async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<bool, StoreError> {
-        self.rest.put_if_absent(key, body).await
+        let (rest, owned) = (self.rest.clone(), key.to_owned());
+        let call = async move { rest.put_if_absent(&owned, body).await };
+        self.other_calls.run_to_end(key, call).await
     }
 
     async fn get_range(
         &self,
         key: &str,
         range: Range<u64>,
-        _cause: ReadCause,
+        cause: ReadCause,
     ) -> Result<Bytes, StoreError> {
         let path = self.path(key)?;
         let length = range.end.saturating_sub(range.start);
@@ -131,10 +124,12 @@ impl Store for Directory {
             let reason = format!("{length} bytes are too many to read at once");
             return Err(StoreError::Invalid { key: key.to_owned(), reason });
         }
-        let permit = turn(&self.large_reads, length).await;
+        let gate = match cause {
+            ReadCause::Tail => &self.tail_reads,
+            ReadCause::CatchUp | ReadCause::Timestamp | ReadCause::Inspect => &self.other_reads,
+        };
         let turns = self.turns.clone();
-        let read = blocking(key, move || {
-            let _until_read = permit;
+        let read = gate.run(key, length, move || {
             if length >= DIRECT_BYTES_MIN {
                 turns.give_way(FILE_READ_PATIENCE);
             }
@@ -149,20 +144,25 @@ impl Store for Directory {
     }
 
     async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
-        self.rest.get(key).await
+        let (rest, owned) = (self.rest.clone(), key.to_owned());
+        self.other_calls.run_to_end(key, async move { rest.get(&owned).await }).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>, StoreError> {
-        self.rest.list(prefix).await
+        let (rest, owned) = (self.rest.clone(), prefix.to_owned());
+        self.other_calls.run_to_end(prefix, async move { rest.list(&owned).await }).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.rest.delete(key).await
+        let (rest, owned) = (self.rest.clone(), key.to_owned());
+        self.other_calls.run_to_end(key, async move { rest.delete(&owned).await }).await
     }
 
     async fn prepare(&self, folders: &[String]) -> Result<(), StoreError> {
         let (root, folders) = (self.root.clone(), folders.to_vec());
-        blocking("folders", move || make_folders(&root, &folders)).await
+        // What an earlier start made and did not sync is made durable, too.
+        let make = move || make_durable_below(&root, &folders);
+        self.other_calls.run("folders", 0, make).await
     }
 
     fn charges_for_requests(&self) -> bool {
@@ -178,10 +178,10 @@ pub(super) fn open(root: &Path, as_it_is: bool, turns: DiskTurns) -> Result<Dire
         reason: source.to_string(),
     };
     if !as_it_is {
-        make_synced(root).map_err(unusable)?;
+        make_durable_directory(root).map_err(unusable)?;
     }
     let root = root.canonicalize().map_err(unusable)?;
-    let removed = if as_it_is { 0 } else { remove_staged(&root).map_err(unusable)? };
+    let removed = if as_it_is { 0 } else { tidy(&root).map_err(unusable)? };
     if removed > 0 {
         tracing::info!(removed, root = %root.display(), "removed unfinished uploads of an earlier run");
     }
@@ -189,53 +189,15 @@ pub(super) fn open(root: &Path, as_it_is: bool, turns: DiskTurns) -> Result<Dire
         .map_err(|e| OpenError::Directory { path: root.clone(), reason: e.to_string() })?
         .with_fsync(true);
     let rest = Native::new(Arc::new(client), "file", false);
-    let large_writes = Arc::new(Semaphore::new(FILE_WRITES_MAX));
-    let large_reads = Arc::new(Semaphore::new(FILE_READS_MAX));
-    Ok(Directory { rest, root, turns, large_writes, large_reads })
-}
-
-/// Makes folders below `root` and syncs the directories they are entered in, each once.
-fn make_folders(root: &Path, folders: &[String]) -> io::Result<()> {
-    let mut changed: Vec<PathBuf> = Vec::new();
-    for folder in folders {
-        let path = root.join(folder);
-        if path.is_dir() {
-            continue;
-        }
-        if let Some(parent) = path.parent() {
-            if !parent.is_dir() {
-                make_synced(parent)?;
-            }
-            if changed.last().is_none_or(|last| last != parent) {
-                changed.push(parent.to_owned());
-            }
-        }
-        fs::create_dir_all(&path)?;
-    }
-    changed.sort();
-    changed.dedup();
-    changed.iter().try_for_each(|parent| sync(parent))
-}
-
-/// Makes a directory and its missing ancestors, and syncs every directory that got an entry.
-fn make_synced(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    make_synced(parent)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        done => done?,
-    }
-    sync(parent)
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    Ok(Directory {
+        rest,
+        root,
+        turns,
+        writes: Gate::new(FILE_WRITES_MAX, FILE_LARGE_WRITES_MAX),
+        tail_reads: Gate::new(FILE_TAIL_READS_MAX, FILE_LARGE_READS_MAX),
+        other_reads: Gate::new(FILE_OTHER_READS_MAX, FILE_LARGE_READS_MAX),
+        other_calls: Gate::new(FILE_OTHER_CALLS_MAX, FILE_OTHER_CALLS_MAX),
+    })
 }
 
 /// Lets reads and writes of a file go past the page cache, or not.
@@ -253,11 +215,13 @@ fn set_direct(_: &File, direct: bool) -> io::Result<()> {
     if direct { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
 }
 
-/// Removes `<key>#<n>` files; returns how many.
-fn remove_staged(root: &Path) -> io::Result<usize> {
+/// Removes `<key>#<n>` files; returns how many. Makes the names of all folders durable meanwhile: an
+/// earlier start may have made some and not have come to that.
+fn tidy(root: &Path) -> io::Result<usize> {
     let mut removed = 0;
     let mut directories = vec![root.to_owned()];
     while let Some(directory) = directories.pop() {
+        let before = directories.len();
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
@@ -266,6 +230,9 @@ fn remove_staged(root: &Path) -> io::Result<usize> {
                 fs::remove_file(entry.path())?;
                 removed += 1;
             }
+        }
+        if directories.len() > before {
+            sync_directory(&directory)?;
         }
     }
     Ok(removed)

@@ -17,9 +17,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use ottla_env::DiskTurns;
+use ottla_env::{DiskTurns, make_durable_directory};
 
-use super::{SECTOR_BYTES, make_synced, set_direct, sync};
+use super::{SECTOR_BYTES, set_direct};
 use crate::Payload;
 use crate::limits::{DIRECT_BYTES_MIN, FILE_DIRECT_BYTES, FILE_WRITE_BYTES, STAGED_NAMES_MAX};
 
@@ -28,11 +28,14 @@ pub(super) fn write(path: &Path, payload: &Payload, turns: &DiskTurns) -> io::Re
     let (file, staged) = stage(path)?;
     let filled = fill(&file, payload);
     let _first = turns.sync();
-    let published = filled
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&staged, path))
-        .and_then(|()| path.parent().map_or(Ok(()), sync));
-    match published {
+    let publish = || {
+        file.sync_all()?;
+        // Opened before the rename: when no file can be opened, nothing has happened.
+        let folder = path.parent().map(File::open).transpose()?;
+        fs::rename(&staged, path)?;
+        folder.map_or(Ok(()), |folder| folder.sync_all())
+    };
+    match filled.and_then(|()| publish()) {
         Ok(()) => Ok(file.metadata()?.len()),
         Err(error) => {
             // What cannot be removed now is removed at the next start.
@@ -54,7 +57,7 @@ fn stage(path: &Path) -> io::Result<(File, PathBuf)> {
             Err(error) if number == STAGED_NAMES_MAX => return Err(error),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                path.parent().map_or(Ok(()), make_synced)?;
+                path.parent().map_or(Ok(()), make_durable_directory)?;
             }
             Err(error) => return Err(error),
         }
