@@ -19,8 +19,9 @@ pub const CONNECTIONS_RATE_DEFAULT: u32 = 500;
 pub const CONNECTIONS_BURST_SECONDS: u32 = 2;
 
 /// Files that are kept for the log, the object store and the admin listener: connections stop below
-/// the process's limit on open files by as many.
-pub const FILES_KEPT: u64 = 256;
+/// the process's limit on open files by as many. The server adds up what it may need at most
+/// (`ottla::server::limits`).
+pub const FILES_KEPT: u64 = 384;
 
 /// A connection without a request for this long, and without one that is being answered, is closed,
 /// unless set otherwise: Kafka's `connections.max.idle.ms`.
@@ -161,12 +162,6 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(12);
 
 /// How long it then waits for the control plane to note that it left.
 pub const LEAVE_MAX: Duration = Duration::from_secs(1);
-
-/// Log lines of one kind that clients can cause, per [`CLIENT_LINES_PERIOD`].
-pub const CLIENT_LINES_MAX: u32 = 10;
-
-/// See [`CLIENT_LINES_MAX`].
-pub const CLIENT_LINES_PERIOD: Duration = Duration::from_secs(10);
 
 const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX / 2);
 const _: () = assert!(UNKNOWN_ANSWER_BYTES > SMALL_ANSWER_BYTES);

@@ -11,18 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_env::net::{TcpListener, TcpStream};
-use ottla_telemetry::RateLimited;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::connection;
 use crate::context::{ConnectionInfo, Context, Software};
 use crate::limits;
-
-static FAILED_LINES: RateLimited =
-    RateLimited::new(limits::CLIENT_LINES_MAX, limits::CLIENT_LINES_PERIOD);
-static TOO_MANY_LINES: RateLimited =
-    RateLimited::new(limits::CLIENT_LINES_MAX, limits::CLIENT_LINES_PERIOD);
 
 /// The connections of one listener.
 struct Connections {
@@ -55,9 +49,7 @@ pub(crate) async fn serve(listener: TcpListener, context: Arc<Context>) {
                     connections.accept(socket, address);
                 }
                 Err(error) => {
-                    if let Some(suppressed) = FAILED_LINES.permit() {
-                        tracing::warn!(%error, suppressed, "cannot accept a connection");
-                    }
+                    tracing::warn!(%error, "cannot accept a connection");
                     pace.next = Instant::now() + limits::ACCEPT_PAUSE;
                 }
             },
@@ -140,11 +132,7 @@ impl Connections {
         };
         if let Some(setting) = no_room {
             self.context.metrics.kafka.connections_closed.with(["too_many"]).inc();
-            if let Some(suppressed) = TOO_MANY_LINES.permit() {
-                tracing::warn!(
-                    client = %address, of_address, all, setting, suppressed, "too many connections"
-                );
-            }
+            tracing::warn!(client = %address, of_address, all, setting, "too many connections");
             return;
         }
         let info = ConnectionInfo {

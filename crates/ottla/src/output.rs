@@ -1,6 +1,10 @@
-//! Standard output and error. A reader that went away (`ottla … | head`) is no failure.
+//! Standard output and error. A reader that went away (`ottla … | head`) is no failure, and a server
+//! waits for none.
 
 use std::io::{self, ErrorKind, Write};
+use std::thread;
+
+use ottla_telemetry::logs;
 
 use crate::exit::Failure;
 
@@ -15,7 +19,19 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes one line to standard error. If that fails there is nobody left to tell.
+/// Writes what is for people to read, from a thread of its own: a server goes on when nobody reads.
+pub fn print_beside(text: String) {
+    let printing = thread::Builder::new().name("banner".to_owned()).spawn(move || {
+        if let Err(failure) = print(&text) {
+            tracing::warn!(%failure, "the banner is not printed");
+        }
+    });
+    if let Err(error) = printing {
+        tracing::warn!(%error, "the banner is not printed");
+    }
+}
+
+/// Writes one line to standard error, before the process ends.
 pub fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    logs::last_words(line);
 }

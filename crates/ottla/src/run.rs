@@ -43,6 +43,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let ended = runtime.block_on(until_stopped(options));
     // Whatever still runs now is a read or a write whose outcome nobody waits for.
     runtime.shutdown_background();
+    logs::flush();
     ended
 }
 
@@ -57,7 +58,7 @@ async fn until_stopped(options: NodeOptions) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    output::print(&banner(&node, &options).text())?;
+    output::print_beside(banner(&node, &options).text());
     let failed = tokio::select! {
         name = signals.next() => {
             tracing::info!("{name}: draining; a second signal ends the process at once");

@@ -8,9 +8,8 @@
 //! This crate does not know what it measures: it has no path to brokers, stores or the control
 //! plane.
 
+pub mod limits;
 pub mod logs;
 pub mod metrics;
-mod rate_limited;
 
 pub use metrics::{MetricInfo, Metrics};
-pub use rate_limited::RateLimited;

@@ -1,20 +1,16 @@
 //! One pass over condemned objects, and one over the bucket's listing.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 use ottla_control_api::{CondemnedObject, ObjectStanding, SweepMark};
 use ottla_model::{AppliedIndex, ObjectId, ObjectName};
 use ottla_object_io::{StoreError, keys, leave_height};
-use ottla_telemetry::RateLimited;
 
 use super::plan::{Seen, deletes_max};
 use super::{SweepError, SweepOptions, SweepParts};
 use crate::limits::{SWEEP_BATCH, SWEEP_DELETES_AT_ONCE, SWEEP_NAMES_AT_ONCE, SWEEP_ORPHANS_MAX};
-
-static FAILED_DELETE: RateLimited = RateLimited::new(5, Duration::from_secs(10));
 
 /// Makes passes. See the module's essay.
 #[derive(Debug)]
@@ -211,12 +207,9 @@ impl Sweeper {
         let SweepParts { cluster, store, metrics, .. } = &self.parts;
         let Err(error) = store.delete(&keys::wal(*cluster, &name)).await else { return true };
         metrics.sweep.failures.inc();
-        if let Some(suppressed) = FAILED_DELETE.permit() {
-            tracing::warn!(
-                object = %name, %error, suppressed,
-                "an object was not deleted; a later pass tries it again"
-            );
-        }
+        tracing::warn!(
+            object = %name, %error, "an object was not deleted; a later pass tries it again"
+        );
         false
     }
 }

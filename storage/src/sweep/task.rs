@@ -1,10 +1,7 @@
 //! The task that makes a pass whenever one is due.
 
-use std::time::Duration;
-
 use ottla_env::VitalTasks;
 use ottla_model::AppliedIndex;
-use ottla_telemetry::RateLimited;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -12,8 +9,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::pass::Sweeper;
 use super::plan::Listings;
 use super::{SweepError, SweepOptions, SweepParts};
-
-static FAILED_PASS: RateLimited = RateLimited::new(1, Duration::from_secs(60));
 
 /// A running sweep. Ends when it is stopped or dropped.
 #[derive(Debug)]
@@ -69,10 +64,8 @@ async fn run(sweeper: Sweeper, options: SweepOptions, mut stopped: oneshot::Rece
             _ = &mut stopped => return,
             done = pass => done,
         };
-        if let Err(error) = done
-            && let Some(suppressed) = FAILED_PASS.permit()
-        {
-            tracing::warn!(%error, suppressed, "the sweep goes on with its next pass");
+        if let Err(error) = done {
+            tracing::warn!(%error, "the sweep goes on with its next pass");
         }
     }
 }

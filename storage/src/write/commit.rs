@@ -25,22 +25,18 @@
 //!    answered "undecided". What is on its way keeps its chance of an answer.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use ottla_control_api::{CallError, CallErrorKind};
 use ottla_format::command::{
     AbandonObject, BatchOutcome, CommitBatch, CommitObject, CommitObjects, ObjectOutcome,
 };
 use ottla_model::{BrokerAuthor, ObjectSeq};
-use ottla_telemetry::RateLimited;
 use tokio::time::Instant;
 
 use super::answer::AppendOutcome;
 use super::buffer::Entry;
 use super::upload::Verified;
 use crate::limits::{COMMIT_BATCHES_MAX, COMMIT_OBJECTS_MAX, COMMITS_IN_FLIGHT_MAX};
-
-static NO_ANSWER: RateLimited = RateLimited::new(5, Duration::from_secs(10));
 
 /// A message on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -353,9 +349,7 @@ impl Committer {
     }
 
     fn unanswered(&mut self, seqs: &[ObjectSeq], error: &CallError, progress: &mut Progress) {
-        if let Some(suppressed) = NO_ANSWER.permit() {
-            tracing::warn!(%error, suppressed, "a commit was not answered; it is sent again");
-        }
+        tracing::warn!(%error, "a commit was not answered; it is sent again");
         progress.failed = true;
         let kind = error.kind();
         for seq in seqs {

@@ -26,8 +26,8 @@ use ottla_env::Random;
 use ottla_format::object::ObjectHeader;
 use ottla_model::{Attempt, BrokerAuthor, ClusterId, ObjectName, ObjectSeq, ProcessNonce};
 use ottla_object_io::{Payload, Store, StoreError, StoreErrorKind, keys};
+use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::{Counter, Histogram};
-use ottla_telemetry::{Metrics, RateLimited};
 use tokio::time::Instant;
 
 use super::WrittenObjects;
@@ -38,8 +38,6 @@ use crate::limits::{
     HEDGE_DELAY_MAX, UPLOAD_ATTEMPTS_AT_ONCE, UPLOAD_ATTEMPTS_MAX, UPLOAD_PAUSE_FIRST,
     UPLOAD_PAUSE_MAX, UPLOAD_TIME_MIN,
 };
-
-static FAILED_ATTEMPT: RateLimited = RateLimited::new(5, Duration::from_secs(10));
 
 /// A sealed buffer to upload.
 #[derive(Debug)]
@@ -156,12 +154,9 @@ impl Uploader {
                         if error.kind() == StoreErrorKind::Retry {
                             self.pace().refused(Instant::now());
                         }
-                        if let Some(suppressed) = FAILED_ATTEMPT.permit() {
-                            tracing::warn!(
-                                object = %self.name(seq, attempt), %error, suppressed,
-                                "upload attempt failed"
-                            );
-                        }
+                        tracing::warn!(
+                            object = %self.name(seq, attempt), %error, "upload attempt failed"
+                        );
                         next = (made < UPLOAD_ATTEMPTS_MAX)
                             .then(|| (Instant::now() + self.pause(failures, &error), Extra::Retry));
                         if next.is_none() && running.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::process;
 
+use ottla_telemetry::logs;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Both signals, watched from now on.
@@ -32,6 +33,7 @@ impl Signals {
     pub async fn exit_on_next(mut self) {
         let name = self.next().await;
         tracing::warn!("{name} again: ending at once");
+        logs::flush();
         process::exit(1);
     }
 }

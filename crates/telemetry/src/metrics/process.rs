@@ -9,7 +9,8 @@ use std::time::Duration;
 use tikv_jemalloc_ctl::{epoch, stats};
 
 use super::define::group;
-use super::handle::{Gauge, GaugeVec, SecondsCounter};
+use super::handle::{Counter, Gauge, GaugeVec, SecondsCounter};
+use crate::logs;
 
 /// `USER_HZ`: the unit of times in `/proc/<pid>/stat`. Fixed at 100 by the kernel's ABI on every
 /// architecture we build for.
@@ -40,6 +41,8 @@ group! {
         /// fragmentation), resident (those and freed pages that are kept for a while), retained
         /// (address space only).
         allocator: GaugeVec<1> = "ottla_allocator_bytes", labels ["kind"];
+        /// Log lines that were dropped because standard error was not read.
+        log_lines_dropped: Counter = "ottla_log_lines_dropped_total";
         /// Always 1; the labels say which build this is.
         build_info: GaugeVec<1> = "ottla_build_info", labels ["version"];
     }
@@ -49,6 +52,8 @@ impl ProcessMetrics {
     /// Takes the current values over. A value that cannot be read keeps what it was.
     pub(super) fn refresh(&self) {
         self.refresh_allocator();
+        let dropped = logs::dropped_lines();
+        self.log_lines_dropped.add(dropped.saturating_sub(self.log_lines_dropped.get()));
         self.build_info.with([env!("CARGO_PKG_VERSION")]).set(1);
         if let Some(stat) =
             fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(parse_stat)
