@@ -16,7 +16,7 @@
 //! restart is safe at any moment.
 
 mod bucket;
-mod limits;
+pub(crate) mod limits;
 mod node;
 mod older_copy;
 mod options;

@@ -178,7 +178,10 @@ async fn look_into_store(
     random: &Random,
     metrics: &Arc<Metrics>,
 ) -> Result<(Arc<dyn Store>, Age)> {
-    let bare = around(ottla_object_io::open_bare(&options.store_url, &options.store)?);
+    let (url, how) = (options.store_url.clone(), options.store.clone());
+    // A directory may be on a mount that hangs: this task still hears of signals then.
+    let opening = tokio::task::spawn_blocking(move || ottla_object_io::open_bare(&url, &how));
+    let bare = around(opening.await.context("opening the object store failed")??);
     let (random, metrics) = (random.clone(), Arc::clone(metrics));
     let store = ottla_object_io::reliable(bare, &options.store, random, metrics);
     let age = Age::of(opened, &*store, options.accept_loss_up_to()).await?;
