@@ -1,5 +1,6 @@
 //! The binary under test.
 
+use std::io::PipeReader;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub struct Ottla {
     admin: u16,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    open_files_max: Option<u32>,
     process: Option<Process>,
 }
 
@@ -40,12 +42,13 @@ impl Ottla {
     pub fn new(scratch: &Scratch, name: &str) -> Result<Self> {
         Ok(Self {
             data: scratch.path().join(name),
-            log: scratch.path().join(format!("{name}.log")),
+            log: scratch.path().join(format!("{}.log", name.replace('/', "-"))),
             kafka: ports::free()?,
             rpc: ports::free()?,
             admin: ports::free()?,
             arguments: Vec::new(),
             environment: Vec::new(),
+            open_files_max: None,
             process: None,
         })
     }
@@ -69,13 +72,26 @@ impl Ottla {
         self
     }
 
+    /// Lets the process have no more open files than this.
+    pub fn open_files_max(mut self, files: u32) -> Self {
+        self.open_files_max = Some(files);
+        self
+    }
+
     fn command_of(&self, name: &str) -> Result<Command> {
         let binary = match std::env::var_os("OTTLA_BIN") {
             Some(path) => PathBuf::from(path),
             None => root().join("target/release/ottla"),
         };
         ensure!(binary.exists(), "{} is missing: run make build", binary.display());
-        let mut command = Command::new(binary);
+        let mut command = match self.open_files_max {
+            None => Command::new(binary),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(binary);
+                shell
+            }
+        };
         command.arg(name).arg("--data-dir").arg(&self.data);
         for (flag, port) in [
             ("--kafka-listen", self.kafka),
@@ -126,6 +142,22 @@ impl Ottla {
         ensure!(self.process.is_none(), "it runs already");
         self.process = Some(Process::start("ottla", self.command_of("server")?, &self.log)?);
         Ok(())
+    }
+
+    /// Starts the process with its output into a pipe that nobody reads, and waits until it is
+    /// ready. Answers the pipe's other end, which keeps it open.
+    pub async fn start_unread(&mut self) -> Result<PipeReader> {
+        ensure!(self.process.is_none(), "it runs already");
+        let (unread, output) = std::io::pipe()?;
+        let process = Process::start_into("ottla", self.command_of("server")?, output, &self.log)?;
+        self.process = Some(process);
+        let begin = Instant::now();
+        while !self.is_ready().await {
+            self.process()?.check_running()?;
+            ensure!(begin.elapsed() < READY_WITHIN, "not ready after {READY_WITHIN:?}");
+            delay(READY_POLL).await;
+        }
+        Ok(unread)
     }
 
     async fn is_ready(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A server process: started with its output in a log file, ended with the value.
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -19,9 +20,20 @@ pub struct Process {
 
 impl Process {
     /// Starts `command`; what it prints is appended to `log`.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+    pub fn start(name: &str, command: Command, log: &Path) -> Result<Self> {
         let out: File = OpenOptions::new().create(true).append(true).open(log)?;
-        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
+        Self::start_into(name, command, out, log)
+    }
+
+    /// The same with its output going somewhere else.
+    pub fn start_into(
+        name: &str,
+        mut command: Command,
+        output: impl Into<OwnedFd>,
+        log: &Path,
+    ) -> Result<Self> {
+        let output = output.into();
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("start {name}: {command:?}"))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }

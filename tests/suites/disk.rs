@@ -2,12 +2,12 @@
 //! clear line, acknowledges nothing that is not durable, and never cuts off what it acknowledged.
 
 use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ottla_env::{Random, delay};
-use ottla_tests::disk_faults::{DiskFault, DiskFaults};
+use ottla_tests::disk_faults::{DirectoryCall, DiskFault, DiskFaults};
 use ottla_tests::history::{Kind, anomalies};
 use ottla_tests::killed::{
     Killed, PARTITIONS, TOPIC, copy, files_below, flip, overwrite, read_all, segments, snapshots,
@@ -89,6 +89,79 @@ async fn f24_a_start_on_a_full_or_read_only_disk_is_refused_in_one_line() -> Res
     disk.mend()?;
     server.start().await.context("on a disk that is well again")?;
     scratch.done();
+    Ok(())
+}
+
+/// Out of descriptors, the log's writer waits for one, also where it begins a new file.
+#[tokio::test]
+async fn f62_a_log_that_can_open_no_file_waits_and_goes_on() -> Result<()> {
+    let scratch = Scratch::new("disk-no-files")?;
+    let server = Ottla::new(&scratch, "ottla")?.env("OTTLA__CONTROLLER__LOG_FILE_SIZE", "64KiB");
+    let (disk, mut server) = DiskFaults::below_controller(&scratch, server).await?;
+    server.start().await?;
+    let bootstrap = server.bootstrap();
+    topic::create(&bootstrap, TOPIC, PARTITIONS).await?;
+    let load = Load::start(&bootstrap, TOPIC, &[Kind::Idempotent; PARTITIONS as usize], 62);
+    let newest =
+        |server: &Ottla| segments(&server.data().join("controller")).map(|all| all.last().cloned());
+    for _ in 0..3 {
+        disk.begin(DiskFault::NoFiles)?;
+        // Long enough to fill a file under this load, short enough for clients to wait.
+        delay(Duration::from_secs(2)).await;
+        let before = newest(&server)?;
+        disk.mend()?;
+        while newest(&server)? == before {
+            server.process()?.check_running()?;
+            delay(Duration::from_millis(50)).await;
+        }
+    }
+    let history = load.stop().await?;
+    let found = anomalies(&history, &read_all(&bootstrap).await?);
+    ensure!(found.is_empty(), "{} anomalies, first: {:?}", found.len(), found.first());
+    server.stop().await?;
+    scratch.done();
+    Ok(())
+}
+
+/// The name of every folder is durable when clients can connect: of those that this start made, and
+/// of those that it found, which an earlier one may have made and not synced. The checkpoint does
+/// not count, it can be lost.
+#[tokio::test]
+async fn f28_the_names_of_all_folders_are_synced_by_every_start() -> Result<()> {
+    let scratch = Scratch::new("disk-folders")?;
+    let server = Ottla::new(&scratch, "a/nested/new/folder")?;
+    let (disk, mut server) = DiskFaults::below_controller(&scratch, server).await?;
+    for start in ["first", "second"] {
+        server.start().await?;
+        let calls = disk.take_trace()?;
+        server.kill().await?;
+        let mut folders = Vec::new();
+        folders_below(scratch.path(), &mut folders)?;
+        ensure!(folders.len() > 256, "only {} folders", folders.len());
+        for folder in folders {
+            let made = calls.iter().rposition(|call| *call == DirectoryCall::Made(folder.clone()));
+            let holder = folder.parent().context("no parent")?.to_owned();
+            let synced =
+                calls.iter().rposition(|call| *call == DirectoryCall::Synced(holder.clone()));
+            ensure!(
+                synced.is_some() && synced >= made,
+                "{start} start: {} may not outlast a loss of power",
+                folder.display()
+            );
+        }
+    }
+    scratch.done();
+    Ok(())
+}
+
+fn folders_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("checkpoint") {
+            folders_below(&path, found)?;
+            found.push(path);
+        }
+    }
     Ok(())
 }
 

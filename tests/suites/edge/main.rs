@@ -8,4 +8,5 @@ mod batches;
 mod claims;
 mod connections;
 mod noise;
+mod operators;
 mod patience;

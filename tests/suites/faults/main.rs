@@ -15,6 +15,7 @@ mod round;
 
 mod clock;
 mod commits;
+mod mount;
 mod outages;
 mod store;
 
