@@ -52,7 +52,8 @@ impl Group {
     }
 
     /// Ends the time to join early when there is nobody left to wait for; never the first one,
-    /// which waits for members that nobody knows of.
+    /// which waits for members that nobody knows of: whoever leaves, is silent or does not use its
+    /// id meanwhile (Kafka's `InitialDelayedJoin`, which is never completed but by its time).
     pub(super) fn complete_join_if_all_are_here(&mut self, now: Instant) {
         let is_initial = matches!(self.join_timer, Some(JoinTimer::Initial { .. }));
         if self.state == State::PreparingRebalance && !is_initial && self.all_joined() {

@@ -137,9 +137,15 @@ impl Roster {
         self.members.values().map(|m| m.rebalance_timeout).max().unwrap_or_default()
     }
 
-    /// Whether one of the protocols is supported by every member.
+    /// Whether one of the protocols is supported by every member. Of no members each is (Kafka's
+    /// `ClassicGroup.supportsProtocols`).
     pub fn supports_any(&self, protocols: &[(Arc<str>, Bytes)]) -> bool {
-        protocols.iter().any(|(name, _)| self.support.get(name) == Some(&self.members.len()))
+        protocols.iter().any(|(name, _)| self.supporters(name) == self.members.len())
+    }
+
+    /// How many members support a protocol.
+    fn supporters(&self, protocol: &Arc<str>) -> usize {
+        self.support.get(protocol).copied().unwrap_or(0)
     }
 
     pub fn add(&mut self, member: Member) {
@@ -187,7 +193,7 @@ impl Roster {
         let everybody = self.members.len();
         let mut votes: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let supported = |name: &Arc<str>| self.support.get(name) == Some(&everybody);
+            let supported = |name: &Arc<str>| self.supporters(name) == everybody;
             if let Some((name, _)) = member.protocols.iter().find(|(name, _)| supported(name)) {
                 *votes.entry(name).or_default() += 1;
             }

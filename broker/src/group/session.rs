@@ -93,8 +93,8 @@ impl Group {
                 State::Stable | State::CompletingRebalance => {
                     self.rebalance_or_complete(now, "a member was silent");
                 }
-                State::PreparingRebalance if self.all_joined() => self.complete_join(now),
-                State::PreparingRebalance | State::Empty => {}
+                State::PreparingRebalance => self.complete_join_if_all_are_here(now),
+                State::Empty => {}
             }
         }
     }

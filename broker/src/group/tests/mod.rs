@@ -3,6 +3,7 @@
 mod joining;
 mod machine;
 mod offsets;
+mod protocols;
 mod random;
 mod service;
 mod sessions;

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::machine::{Machine, REBALANCE, SESSION, member, new_member};
-use crate::group::{GroupError, State, StorePurpose};
+use crate::group::limits::NEW_MEMBER_JOIN_TIMEOUT;
+use crate::group::{GroupError, GroupOptions, Join, State, StorePurpose};
 
 #[test]
 fn heartbeats_are_answered_by_state() {
@@ -157,4 +158,34 @@ fn another_coordinator_refuses_a_generation_that_was_not_stored() {
     assert_eq!(next.heartbeat(&ids[0], 3), Err(GroupError::IllegalGeneration));
     let sync = next.sync(&ids[0], 3, &[]);
     assert_eq!(next.synced(sync), Err(GroupError::IllegalGeneration));
+}
+
+#[test]
+fn the_first_rebalance_waits_although_somebody_is_silent_meanwhile() {
+    let mut machine = Machine::with(GroupOptions {
+        initial_rebalance_delay: NEW_MEMBER_JOIN_TIMEOUT * 2,
+        ..GroupOptions::default()
+    });
+    let silent = machine.join(Join { can_be_told_its_id: false, ..new_member("a") });
+    machine.pass(NEW_MEMBER_JOIN_TIMEOUT / 2);
+    let other = machine.join(Join { can_be_told_its_id: false, ..new_member("b") });
+    machine.pass(NEW_MEMBER_JOIN_TIMEOUT / 2);
+    assert_eq!(machine.join_error(silent).error, GroupError::UnknownMember);
+    assert!(machine.seen.joins.is_empty(), "others may be on their way");
+    assert_eq!(machine.group.state(), State::PreparingRebalance);
+    machine.pass(NEW_MEMBER_JOIN_TIMEOUT);
+    assert_eq!(machine.join_error(other).error, GroupError::UnknownMember, "silent as well");
+    machine.pass(NEW_MEMBER_JOIN_TIMEOUT);
+    assert_eq!(machine.group.state(), State::Empty);
+}
+
+#[test]
+fn the_last_member_may_leave_during_the_first_rebalance_and_another_one_join() {
+    let mut machine = Machine::new();
+    let (id, _) = machine.join_in_two_steps("a");
+    machine.leave(&id, None);
+    assert_eq!(machine.group.state(), State::PreparingRebalance);
+    let (_, next) = machine.join_in_two_steps("b");
+    machine.pass(SESSION);
+    assert_eq!(machine.joined(next).members.len(), 1);
 }
