@@ -39,7 +39,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::context::{Context, CurrentWriter};
-use crate::group::{GroupOptions, Groups};
+use crate::group::{GroupMemory, GroupOptions, Groups};
 use crate::listener;
 use crate::options::BrokerOptions;
 use crate::producer_ids::ProducerIds;
@@ -296,6 +296,7 @@ fn context(
             initial_rebalance_delay: options.group_initial_rebalance_delay,
             ..GroupOptions::default()
         },
+        GroupMemory::new(&parts.metrics),
     );
     let answers = context::answers_budget(options.edge.answers_bytes, &parts.metrics);
     Context {

@@ -158,6 +158,7 @@ pub fn group(error: GroupError) -> Kafka {
         GroupError::GroupFull => Kafka::GroupMaxSizeReached,
         GroupError::InvalidSessionTimeout => Kafka::InvalidSessionTimeout,
         GroupError::InvalidGroupId => Kafka::InvalidGroupId,
+        GroupError::InvalidRequest => Kafka::InvalidRequest,
         GroupError::GroupNotFound => Kafka::GroupIdNotFound,
         GroupError::NotCoordinator => Kafka::NotCoordinator,
         GroupError::NotAvailable => Kafka::CoordinatorNotAvailable,

@@ -24,7 +24,7 @@ use ottla_model::GroupId;
 use super::text::{kafka_text, text};
 use crate::context::{ConnectionInfo, Context};
 use crate::errors;
-use crate::group::{GroupError, Groups};
+use crate::group::Groups;
 
 /// The key type of groups; 1 are transactional ids, 2 share partitions.
 const GROUP: i8 = 0;
@@ -67,12 +67,12 @@ fn find(groups: &Groups, key_type: i8, key: &StrBytes) -> Coordinator {
         return none(key, Kafka::InvalidRequest, Some(reason));
     }
     match groups.coordinator(&GroupId(text(key))) {
-        Some(broker) => Coordinator::default()
+        Ok(broker) => Coordinator::default()
             .with_key(key.clone())
             .with_node_id(BrokerId(broker.author.broker.0))
             .with_host(kafka_text(&broker.host))
             .with_port(i32::from(broker.port)),
-        None => none(key, errors::group(GroupError::NotAvailable), None),
+        Err(error) => none(key, errors::group(error), None),
     }
 }
 

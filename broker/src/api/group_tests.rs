@@ -101,13 +101,14 @@ async fn a_member_joins_works_and_leaves_in_every_version() {
             .with_member_id(id.clone())
             .with_assignments(vec![part]);
         if sync_version >= 5 {
-            let refused = sync_group::answer(&groups, sync_version, request.clone()).await;
+            let refused =
+                sync_group::answer(&groups, &connection(), sync_version, request.clone()).await;
             assert_eq!(refused.error_code, Kafka::InconsistentGroupProtocol.code());
             request = request
                 .with_protocol_type(Some(text("consumer")))
                 .with_protocol_name(Some(text("range")));
         }
-        let synced = sync_group::answer(&groups, sync_version, request).await;
+        let synced = sync_group::answer(&groups, &connection(), sync_version, request).await;
         let synced = over_the_wire(sync_version, &synced);
         assert_eq!((synced.error_code, &*synced.assignment), (0, b"part".as_slice()));
 
@@ -128,7 +129,7 @@ async fn a_member_joins_works_and_leaves_in_every_version() {
                 MemberIdentity::default().with_member_id(text("nobody")),
             ])
         };
-        let left = leave_group::answer(&groups, leave_version, leave).await;
+        let left = leave_group::answer(&groups, &connection(), leave_version, leave).await;
         let left = over_the_wire(leave_version, &left);
         assert_eq!(left.error_code, 0);
         let codes: Vec<i16> = left.members.iter().map(|member| member.error_code).collect();
@@ -150,7 +151,7 @@ async fn refusals_can_be_read_in_every_version() {
         let request =
             LeaveGroupRequest::default().with_group_id(group()).with_member_id(text("nobody"));
         let version = version.min(2);
-        let refused = leave_group::answer(&groups, version, request).await;
+        let refused = leave_group::answer(&groups, &connection(), version, request).await;
         let code = over_the_wire(version, &refused).error_code;
         assert_eq!(code, Kafka::UnknownMemberId.code());
     }
@@ -244,7 +245,7 @@ async fn commit(
         .with_generation_id_or_member_epoch(-1)
         .with_topics(topics.collect());
     let topic = |name: &TopicName| EVERYTHING.by_name(name);
-    let response = offset_commit::answer(groups, topic, version, request).await;
+    let response = offset_commit::answer(groups, &connection(), topic, version, request).await;
     over_the_wire(version, &response)
 }
 
@@ -360,7 +361,7 @@ async fn a_commit_that_is_refused_is_refused_for_every_partition_that_exists() {
             .with_member_id(text("m"))
             .with_topics(vec![topic]);
         let known = |name: &TopicName| EVERYTHING.by_name(name);
-        let refused = offset_commit::answer(&groups, known, version, request).await;
+        let refused = offset_commit::answer(&groups, &connection(), known, version, request).await;
         assert_eq!(codes(&refused), [code.code(), Kafka::UnknownTopicOrPartition.code()]);
     }
 }

@@ -1,5 +1,6 @@
 //! Heartbeat (key 12), versions 0–4: a member lives, and learns whether it has to join again.
 //!
+//! A group that is in memory answers at once; one that is not is looked up in the control plane.
 //! Never waits for a write: with the control plane away, members of a loaded group stay members.
 //!
 //! - 1: throttle time

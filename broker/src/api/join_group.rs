@@ -24,6 +24,7 @@ use ottla_model::GroupId;
 use super::text::{kafka_text, optional_kafka_text, optional_text, text};
 use crate::context::{ConnectionInfo, Context};
 use crate::errors;
+use crate::group::limits::PROTOCOLS_PER_MEMBER_MAX;
 use crate::group::{Groups, Join, JoinRefused, Joined, JoinedMember};
 
 /// From this version on the client can be told its id first.
@@ -52,19 +53,24 @@ pub(super) async fn answer(
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
     let group = GroupId(text(&request.group_id.0));
-    match groups.join(&group, join_of(connection, version, &request)).await {
+    let join = join_of(connection, version, &request);
+    // The frame is not kept for as long as the generation is waited for.
+    drop(request);
+    match groups.join(&group, join).await {
         Ok(joined) => joined_response(version, joined),
         Err(refused) => refused_response(version, &refused),
     }
 }
 
 fn join_of(connection: &ConnectionInfo, version: i16, request: &JoinGroupRequest) -> Join {
-    let protocols = request.protocols.iter();
+    // One more than there may be is enough to refuse them.
+    let protocols = request.protocols.iter().take(PROTOCOLS_PER_MEMBER_MAX + 1);
     Join {
         member_id: text(&request.member_id),
         instance_id: optional_text(&request.group_instance_id),
         client_id: connection.client_id.clone(),
         client_host: connection.client_host().into(),
+        client: connection.address.ip(),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: request.rebalance_timeout_ms,
         protocol_type: text(&request.protocol_type),

@@ -14,10 +14,11 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use ottla_model::GroupId;
 
-use super::text::{optional_text, text};
+use super::text::{kafka_text, optional_kafka_text, optional_text, text};
 use crate::context::{ConnectionInfo, Context};
 use crate::errors;
-use crate::group::{GroupError, Groups, Leaving};
+use crate::group::limits::MEMBERS_PER_GROUP_MAX;
+use crate::group::{GroupError, Groups, Leave, Leaving};
 
 /// From this version on a request has many members, and an answer one entry for each.
 const MANY_MEMBERS: i16 = 3;
@@ -25,15 +26,16 @@ const MANY_MEMBERS: i16 = 3;
 /// Answers a request.
 pub async fn handle(
     context: &Context,
-    _connection: &ConnectionInfo,
+    connection: &ConnectionInfo,
     version: i16,
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
-    answer(&context.groups, version, request).await
+    answer(&context.groups, connection, version, request).await
 }
 
 pub(super) async fn answer(
     groups: &Groups,
+    connection: &ConnectionInfo,
     version: i16,
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
@@ -43,8 +45,13 @@ pub(super) async fn answer(
     } else {
         vec![MemberIdentity::default().with_member_id(request.member_id)]
     };
-    let leaving = identities.iter().map(leaving_of).collect();
-    let results = match groups.leave(&group, leaving).await {
+    // One more than there may be is enough to refuse them.
+    let members = identities.iter().take(MEMBERS_PER_GROUP_MAX + 1).map(leaving_of);
+    let leave = Leave { members: members.collect(), client: connection.address.ip() };
+    // The frame is not kept while the group is stored.
+    drop(identities);
+    let asked = if version >= MANY_MEMBERS { leave.members.clone() } else { Vec::new() };
+    let results = match groups.leave(&group, leave).await {
         Ok(results) => results,
         Err(error) => {
             return LeaveGroupResponse::default().with_error_code(errors::group(error).code());
@@ -54,10 +61,10 @@ pub(super) async fn answer(
         let code = results.first().copied().map_or(0, code_of);
         return LeaveGroupResponse::default().with_error_code(code);
     }
-    let responses = identities.into_iter().zip(results).map(|(identity, result)| {
+    let responses = asked.into_iter().zip(results).map(|(leaving, result)| {
         MemberResponse::default()
-            .with_member_id(identity.member_id)
-            .with_group_instance_id(identity.group_instance_id)
+            .with_member_id(kafka_text(&leaving.member_id))
+            .with_group_instance_id(optional_kafka_text(&leaving.instance_id))
             .with_error_code(code_of(result))
     });
     LeaveGroupResponse::default().with_members(responses.collect())

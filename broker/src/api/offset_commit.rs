@@ -24,15 +24,16 @@ use kafka_protocol::messages::offset_commit_request::{
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName as KafkaName};
 use ottla_control_api::view::TopicInfo;
 use ottla_format::command::CommittedOffset;
 use ottla_model::{GroupId, Offset, PartitionId, PartitionIndex, TopicName};
 
-use super::text::{optional_text, text};
+use super::text::{kafka_text, optional_text, text};
 use crate::context::{ConnectionInfo, Context};
 use crate::errors::{self, NamedBy};
-use crate::group::{Commit, Groups, limits::OFFSET_METADATA_LENGTH_MAX};
+use crate::group::limits::{OFFSET_COMMIT_BYTES_MAX, OFFSET_METADATA_LENGTH_MAX};
+use crate::group::{Commit, GroupError, Groups};
 
 /// From this version on clients know the answer "no such group".
 const GROUP_NOT_FOUND: i16 = 9;
@@ -40,53 +41,98 @@ const GROUP_NOT_FOUND: i16 = 9;
 /// Answers a request; waits until the offsets are stored.
 pub async fn handle(
     context: &Context,
-    _connection: &ConnectionInfo,
+    connection: &ConnectionInfo,
     version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let topic = |name: &TopicName| context.view.topic_by_name(name);
-    answer(&context.groups, topic, version, request).await
+    answer(&context.groups, connection, topic, version, request).await
 }
 
 pub(super) async fn answer(
     groups: &Groups,
+    connection: &ConnectionInfo,
     topic: impl Fn(&TopicName) -> Option<Arc<TopicInfo>>,
     version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let group = GroupId(text(&request.group_id.0));
+    let answer_bytes = answer_bytes(&request);
+    if answer_bytes > OFFSET_COMMIT_BYTES_MAX {
+        let too_large = errors::group(GroupError::CommitTooLarge);
+        let topics = request.topics.iter().map(|named| TopicPlan::refused(named, too_large));
+        return response(topics.collect(), &Ok(BTreeSet::new()));
+    }
     let plan: Vec<_> = request.topics.iter().map(|named| TopicPlan::new(named, &topic)).collect();
     let offsets: BTreeMap<_, _> =
         plan.iter().flat_map(|topic| topic.accepted()).map(|(id, o)| (id, o.clone())).collect();
-    let outcome = if offsets.is_empty() {
+    let commit = Commit {
+        member_id: text(&request.member_id),
+        instance_id: optional_text(&request.group_instance_id),
+        generation: request.generation_id_or_member_epoch,
+        knows_group_not_found: version >= GROUP_NOT_FOUND,
+        offsets,
+        answer_bytes,
+        client: connection.address.ip(),
+    };
+    // The frame is not kept while the offsets are stored.
+    drop(request);
+    let outcome = if commit.offsets.is_empty() {
         Ok(Vec::new())
     } else {
-        let commit = Commit {
-            member_id: text(&request.member_id),
-            instance_id: optional_text(&request.group_instance_id),
-            generation: request.generation_id_or_member_epoch,
-            knows_group_not_found: version >= GROUP_NOT_FOUND,
-            offsets,
-        };
         groups.commit(&group, commit).await
     };
-    let outcome =
-        outcome.map(|missing| missing.into_iter().collect::<BTreeSet<_>>()).map_err(errors::group);
-    let topics = request.topics.into_iter().zip(plan);
-    let topics = topics.map(|(named, plan)| plan.response(named, &outcome)).collect();
+    let outcome = outcome.map(|missing| missing.into_iter().collect()).map_err(errors::group);
+    response(plan, &outcome)
+}
+
+/// What is kept to answer a request with.
+fn answer_bytes(request: &OffsetCommitRequest) -> usize {
+    let of_topic = |topic: &OffsetCommitRequestTopic| {
+        let partitions = topic.partitions.len() * size_of::<(i32, PartitionPlan)>();
+        size_of::<TopicPlan>() + topic.name.len() + partitions
+    };
+    request.topics.iter().map(of_topic).sum()
+}
+
+/// Which of the partitions that were accepted do not exist, or the error of all of them.
+type Outcome = Result<BTreeSet<PartitionId>, Kafka>;
+
+fn response(plan: Vec<TopicPlan>, outcome: &Outcome) -> OffsetCommitResponse {
+    let topics = plan.into_iter().map(|topic| topic.response(outcome)).collect();
     OffsetCommitResponse::default().with_topics(topics)
 }
 
+/// What to do about one partition.
+type PartitionPlan = Result<(PartitionId, CommittedOffset), Kafka>;
+
 /// What to do about each partition of one topic of the request, in its order.
-struct TopicPlan(Vec<Result<(PartitionId, CommittedOffset), Kafka>>);
+struct TopicPlan {
+    name: KafkaName,
+    partitions: Vec<(i32, PartitionPlan)>,
+}
 
 impl TopicPlan {
+    fn of(
+        named: &OffsetCommitRequestTopic,
+        plan: impl Fn(&OffsetCommitRequestPartition) -> PartitionPlan,
+    ) -> Self {
+        let partitions = named.partitions.iter();
+        let partitions = partitions.map(|partition| (partition.partition_index, plan(partition)));
+        let partitions = partitions.collect();
+        Self { name: KafkaName(kafka_text(&named.name)), partitions }
+    }
+
+    fn refused(named: &OffsetCommitRequestTopic, error: Kafka) -> Self {
+        Self::of(named, |_| Err(error))
+    }
+
     fn new(
         named: &OffsetCommitRequestTopic,
         topic: impl Fn(&TopicName) -> Option<Arc<TopicInfo>>,
     ) -> Self {
         let known = TopicName::new(named.name.0.as_str()).ok().and_then(|name| topic(&name));
-        let plan = |partition: &OffsetCommitRequestPartition| {
+        Self::of(named, |partition| {
             let index = partition.partition_index;
             let topic = known.as_ref().filter(|topic| (0..topic.partitions).contains(&index));
             let Some(topic) = topic else { return Err(errors::unknown_topic(NamedBy::Name)) };
@@ -102,31 +148,27 @@ impl TopicPlan {
                 metadata,
             };
             Ok((id, offset))
-        };
-        Self(named.partitions.iter().map(plan).collect())
+        })
     }
 
     fn accepted(&self) -> impl Iterator<Item = (PartitionId, &CommittedOffset)> {
-        self.0.iter().flatten().map(|(id, offset)| (*id, offset))
+        self.partitions.iter().flat_map(|(_, plan)| plan).map(|(id, offset)| (*id, offset))
     }
 
-    fn response(
-        self,
-        named: OffsetCommitRequestTopic,
-        outcome: &Result<BTreeSet<PartitionId>, Kafka>,
-    ) -> OffsetCommitResponseTopic {
+    fn response(self, outcome: &Outcome) -> OffsetCommitResponseTopic {
         let unknown = errors::unknown_topic(NamedBy::Name).code();
-        let code_of = |planned: Result<&(PartitionId, _), &Kafka>| match (planned, outcome) {
-            (Err(error), _) | (Ok(_), Err(error)) => error.code(),
-            (Ok((id, _)), Ok(missing)) if missing.contains(id) => unknown,
+        let code_of = |plan: PartitionPlan| match (plan, outcome) {
+            (Err(error), _) => error.code(),
+            (Ok(_), Err(error)) => error.code(),
+            (Ok((id, _)), Ok(missing)) if missing.contains(&id) => unknown,
             (Ok(_), Ok(_)) => 0,
         };
-        let partitions = named.partitions.iter().zip(&self.0).map(|(partition, planned)| {
+        let partitions = self.partitions.into_iter().map(|(index, plan)| {
             OffsetCommitResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code_of(planned.as_ref()))
+                .with_partition_index(index)
+                .with_error_code(code_of(plan))
         });
         let partitions = partitions.collect();
-        OffsetCommitResponseTopic::default().with_name(named.name).with_partitions(partitions)
+        OffsetCommitResponseTopic::default().with_name(self.name).with_partitions(partitions)
     }
 }

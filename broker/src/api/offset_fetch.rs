@@ -5,6 +5,8 @@
 //! time, or belong to topics this broker has not heard of yet, the answer is
 //! COORDINATOR_LOAD_IN_PROGRESS, the one error that old and new clients all repeat the request for.
 //!
+//! All groups of a request are read within the time that one has.
+//!
 //! Partitions that do not exist have no offset, as in Kafka. `require_stable` is accepted: without
 //! transactions every offset is stable. Member id and epoch (version 9) belong to another group
 //! protocol and are not looked at.
@@ -33,10 +35,12 @@ use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicNam
 use ottla_control_api::view::TopicInfo;
 use ottla_format::command::CommittedOffset;
 use ottla_model::{GroupId, PartitionId, PartitionIndex, TopicId, TopicName};
+use tokio::time::Instant;
 
 use super::text::{kafka_text, text};
 use crate::context::{ConnectionInfo, Context};
 use crate::errors;
+use crate::group::limits::LOAD_WAIT;
 use crate::group::{GroupError, Groups};
 
 /// From this version on an answer has room for an error of the whole group.
@@ -78,16 +82,17 @@ pub(super) async fn answer(
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
+    let deadline = Instant::now() + LOAD_WAIT;
     if version < MANY_GROUPS {
         let asked = request.topics.map(|topics| topics.into_iter().map(Asked::from).collect());
         let group = GroupId(text(&request.group_id.0));
-        return single_response(version, fetch(groups, topics, &group, asked).await);
+        return single_response(version, fetch(groups, topics, &group, asked, deadline).await);
     }
     let mut responses = Vec::new();
     for named in request.groups {
         let asked = named.topics.map(|topics| topics.into_iter().map(Asked::from).collect());
         let group = GroupId(text(&named.group_id.0));
-        let fetched = fetch(groups, topics, &group, asked).await;
+        let fetched = fetch(groups, topics, &group, asked, deadline).await;
         responses.push(group_response(fetched).with_group_id(named.group_id));
     }
     OffsetFetchResponse::default().with_groups(responses)
@@ -123,8 +128,9 @@ async fn fetch(
     topics: &impl Topics,
     group: &GroupId,
     asked: Option<Vec<Asked>>,
+    deadline: Instant,
 ) -> Result<Vec<Fetched>, (GroupError, Vec<Asked>)> {
-    let offsets = match groups.fetch(group).await {
+    let offsets = match groups.fetch(group, deadline).await {
         Ok(offsets) => offsets,
         Err(error) => return Err((error, asked.unwrap_or_default())),
     };

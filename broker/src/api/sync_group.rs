@@ -16,6 +16,7 @@ use ottla_model::GroupId;
 use super::text::{optional_kafka_text, optional_text, text};
 use crate::context::{ConnectionInfo, Context};
 use crate::errors;
+use crate::group::limits::MEMBERS_PER_GROUP_MAX;
 use crate::group::{GroupError, Groups, Sync};
 
 /// From this version on protocol type and name must be given.
@@ -24,15 +25,16 @@ const PROTOCOL_REQUIRED: i16 = 5;
 /// Answers a request; waits for the assignment.
 pub async fn handle(
     context: &Context,
-    _connection: &ConnectionInfo,
+    connection: &ConnectionInfo,
     version: i16,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
-    answer(&context.groups, version, request).await
+    answer(&context.groups, connection, version, request).await
 }
 
 pub(super) async fn answer(
     groups: &Groups,
+    connection: &ConnectionInfo,
     version: i16,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
@@ -42,7 +44,10 @@ pub(super) async fn answer(
         return refused(GroupError::InconsistentProtocol);
     }
     let group = GroupId(text(&request.group_id.0));
-    match groups.sync(&group, sync_of(&request)).await {
+    let sync = sync_of(connection, &request);
+    // The frame is not kept for as long as the assignment is waited for.
+    drop(request);
+    match groups.sync(&group, sync).await {
         Ok(synced) => SyncGroupResponse::default()
             .with_protocol_type(optional_kafka_text(&synced.protocol_type))
             .with_protocol_name(optional_kafka_text(&synced.protocol))
@@ -51,8 +56,9 @@ pub(super) async fn answer(
     }
 }
 
-fn sync_of(request: &SyncGroupRequest) -> Sync {
-    let parts = request.assignments.iter();
+fn sync_of(connection: &ConnectionInfo, request: &SyncGroupRequest) -> Sync {
+    // One more than there may be is enough to refuse them.
+    let parts = request.assignments.iter().take(MEMBERS_PER_GROUP_MAX + 1);
     Sync {
         member_id: text(&request.member_id),
         instance_id: optional_text(&request.group_instance_id),
@@ -63,5 +69,6 @@ fn sync_of(request: &SyncGroupRequest) -> Sync {
         assignments: parts
             .map(|part| (text(&part.member_id), part.assignment.to_vec().into()))
             .collect(),
+        client: connection.address.ip(),
     }
 }

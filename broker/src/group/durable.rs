@@ -7,6 +7,7 @@
 //! and join again.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,13 @@ use ottla_format::command::{GroupMember, GroupMetadata};
 use ottla_model::GroupId;
 use tokio::time::Instant;
 
+use super::budget::{GroupBudget, NO_CLIENT};
 use super::error::GroupError;
+use super::limits::REBALANCE_TIMEOUT_MAX;
 use super::message::{Effect, StorePurpose};
 use super::options::GroupOptions;
-use super::roster::{Member, protocols_bytes};
+use super::roster::Member;
+use super::sizes;
 use super::state::{Group, State};
 
 fn duration_of(ms: i32) -> Duration {
@@ -30,35 +34,38 @@ fn ms_of(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// About how many bytes the metadata takes as a command.
-pub(super) fn metadata_bytes(metadata: &GroupMetadata) -> usize {
-    let of_member = |member: &GroupMember| {
-        let names = member.member_id.len()
-            + member.instance_id.as_deref().map_or(0, str::len)
-            + member.client_id.len()
-            + member.client_host.len();
-        names + protocols_bytes(&member.protocols) + member.assignment.len()
-    };
-    metadata.members.iter().map(of_member).sum()
+/// The address of a stored member, which is charged for it.
+pub(super) fn client_of(host: &str) -> IpAddr {
+    host.trim_start_matches('/').parse().unwrap_or(NO_CLIENT)
 }
 
 impl Group {
     /// A group as it was stored: stable if it has members, each with a fresh session.
-    pub fn load(id: GroupId, options: GroupOptions, stored: GroupState, now: Instant) -> Self {
-        let mut group = Self::new(id, options);
-        group.known = stored.metadata.is_some() || !stored.offsets.is_empty();
+    pub fn load(
+        id: GroupId,
+        options: GroupOptions,
+        budget: GroupBudget,
+        stored: GroupState,
+        now: Instant,
+    ) -> Self {
+        let mut group = Self::new(id, options, budget);
+        group.stored = stored.metadata.is_some() || !stored.offsets.is_empty();
+        group.known = group.stored;
         let Some(metadata) = stored.metadata else { return group };
         group.generation = metadata.generation;
         group.protocol_type = Some(metadata.protocol_type).filter(|name| !name.is_empty());
         for member in metadata.members {
             let member_id = member.member_id.clone();
-            group.roster.add(member_from(member));
+            group.roster.add(member_from(member, &group.budget));
             group.renew(now, &member_id);
         }
         if !group.roster.is_empty() {
             group.state = State::Stable;
             group.protocol = metadata.protocol;
             group.leader = metadata.leader;
+            let parts = group.roster.iter().map(|member| (&member.id, &member.assignment));
+            let charge = group.budget.charge(NO_CLIENT, sizes::assignment(parts));
+            group.assignment_charge = Some(charge);
         }
         group
     }
@@ -97,6 +104,7 @@ impl Group {
         purpose: StorePurpose,
         result: Result<(), GroupError>,
     ) -> Vec<Effect> {
+        self.stored |= result.is_ok();
         match purpose {
             StorePurpose::Assignment { generation } => {
                 self.assignment_stored(now, generation, result);
@@ -110,19 +118,23 @@ impl Group {
     }
 }
 
-fn member_from(member: GroupMember) -> Member {
-    Member {
+fn member_from(member: GroupMember, budget: &GroupBudget) -> Member {
+    let mut loaded = Member {
+        charge: budget.charge(client_of(&member.client_host), 0),
         id: member.member_id,
         instance_id: member.instance_id,
         client_id: member.client_id,
         client_host: member.client_host,
         session_timeout: duration_of(member.session_timeout_ms),
-        rebalance_timeout: duration_of(member.rebalance_timeout_ms),
+        rebalance_timeout: duration_of(member.rebalance_timeout_ms).min(REBALANCE_TIMEOUT_MAX),
         protocols: member.protocols,
         assignment: member.assignment,
         join: None,
         sync: None,
         is_new: false,
         expires: None,
-    }
+    };
+    // It is in, whatever is free.
+    loaded.charge = budget.charge(loaded.charge.client(), loaded.said().in_memory());
+    loaded
 }

@@ -29,16 +29,20 @@ pub enum GroupError {
     /// The session timeout is outside the configured bounds.
     #[error("the session timeout is out of bounds")]
     InvalidSessionTimeout,
-    /// The group id is empty where a real group is needed.
-    #[error("the group id is empty")]
+    /// The group id is too long, or empty where a real group is needed.
+    #[error("the group id is empty or too long")]
     InvalidGroupId,
+    /// The request breaks a rule that has no error of its own.
+    #[error("invalid request")]
+    InvalidRequest,
     /// No such group; only told to clients that know the code.
     #[error("no such group")]
     GroupNotFound,
     /// Another broker coordinates this group, or this one no longer may: find the coordinator.
     #[error("not the coordinator of this group")]
     NotCoordinator,
-    /// The group's state could not be stored in time; it may or may not be.
+    /// The group's state could not be stored in time (it may or may not be), or there is no memory
+    /// for it.
     #[error("the coordinator is not available")]
     NotAvailable,
     /// The group's state could not be read in time.

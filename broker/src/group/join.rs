@@ -5,6 +5,8 @@
 //!   at once.
 //! - A static member (KIP-345) that comes back without an id replaces its former self: without a
 //!   rebalance when the group is stable and the vote would not change.
+//! - What a member says is kept only after its memory was charged (`budget`). A refusal changes
+//!   nothing: a member that is in stays in, an id that was given out can be used again.
 //! - A member that joins again with nothing new gets the present generation; the leader always
 //!   starts a rebalance, because that is how it asks for one.
 
@@ -15,11 +17,16 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::budget::{Charge, Standing};
 use super::error::GroupError;
-use super::limits::{GROUP_METADATA_BYTES_MAX, NEW_MEMBER_JOIN_TIMEOUT};
-use super::message::{Answer, Effect, Join, JoinRefused, StorePurpose, Ticket};
-use super::roster::{Member, forget_id, protocols_bytes};
-use super::state::{Group, JoinTimer, State};
+use super::limits::{
+    GROUP_METADATA_BYTES_MAX, NEW_MEMBER_JOIN_TIMEOUT, PENDING_ID_LIFE_MAX, REBALANCE_TIMEOUT_MAX,
+};
+use super::message::{Answer, Join, Ticket};
+use super::options::GroupOptions;
+use super::roster::{Member, forget_id};
+use super::sizes::{self, Said};
+use super::state::{Group, JoinTimer, PendingId, State};
 
 fn milliseconds(ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
@@ -32,16 +39,30 @@ impl Join {
 
     fn rebalance_timeout(&self) -> Duration {
         let given = self.rebalance_timeout_ms;
-        milliseconds(if given < 0 { self.session_timeout_ms } else { given })
+        let wanted = milliseconds(if given < 0 { self.session_timeout_ms } else { given });
+        wanted.min(REBALANCE_TIMEOUT_MAX)
+    }
+
+    /// Checks what needs no group.
+    pub(super) fn check_session(&self, options: &GroupOptions) -> Result<(), GroupError> {
+        let allowed = options.session_timeout_min..=options.session_timeout_max;
+        if allowed.contains(&self.session_timeout()) {
+            Ok(())
+        } else {
+            Err(GroupError::InvalidSessionTimeout)
+        }
+    }
+
+    /// The id of the member that it makes, or is of.
+    fn id(&self) -> &Arc<str> {
+        if self.member_id.is_empty() { &self.fresh_id } else { &self.member_id }
     }
 }
 
 impl Group {
     pub(super) fn join(&mut self, now: Instant, ticket: Ticket, join: Join) {
-        let session = join.session_timeout();
-        if session < self.options.session_timeout_min || session > self.options.session_timeout_max
-        {
-            return self.refuse_join(ticket, GroupError::InvalidSessionTimeout, join.member_id);
+        if let Err(error) = join.check_session(&self.options) {
+            return self.refuse_join(ticket, error, join.member_id);
         }
         let has_id = !join.member_id.is_empty();
         if has_id && !self.known {
@@ -56,7 +77,7 @@ impl Group {
             return self.refuse_join(ticket, GroupError::InconsistentProtocol, join.member_id);
         }
         let others = self.roster.bytes() - self.said_before(&join);
-        if others + protocols_bytes(&join.protocols) > GROUP_METADATA_BYTES_MAX {
+        if others + Said::by(&join, join.id()).stored() > GROUP_METADATA_BYTES_MAX {
             return self.refuse_join(ticket, GroupError::GroupFull, join.member_id);
         }
         self.known = true;
@@ -71,7 +92,7 @@ impl Group {
     fn said_before(&self, join: &Join) -> usize {
         let former = join.instance_id.as_ref().and_then(|id| self.roster.static_member(id));
         let member = self.roster.get(former.unwrap_or(&join.member_id));
-        member.map_or(0, |member| protocols_bytes(&member.protocols))
+        member.map_or(0, |member| member.said().stored())
     }
 
     /// An empty group takes any protocols, others what all members share.
@@ -90,21 +111,43 @@ impl Group {
         if !self.has_room_for_pending() {
             return self.refuse_join(ticket, GroupError::GroupFull, "".into());
         }
-        let expires = now + join.session_timeout();
-        self.pending.insert(member_id.clone(), expires);
+        let bytes = sizes::pending_id(&member_id);
+        let Ok(charge) = self.budget.try_charge(join.client, bytes, self.standing()) else {
+            return self.refuse_join(ticket, GroupError::NotAvailable, "".into());
+        };
+        let expires = now + join.session_timeout().min(PENDING_ID_LIFE_MAX);
+        self.pending.insert(member_id.clone(), PendingId { expires, charge });
         self.wake_by(expires);
         self.refuse_join(ticket, GroupError::MemberIdRequired, member_id);
     }
 
-    fn join_static(&mut self, now: Instant, ticket: Ticket, join: Join, instance_id: &str) {
-        let member_id = join.fresh_id.clone();
-        match self.roster.static_member(instance_id).cloned() {
-            Some(former) => self.replace_static(now, ticket, join, &former, member_id),
-            None => self.add_member(now, ticket, join, member_id),
+    /// Memory for a new member. That of the id it was given becomes its own.
+    fn charge_member(&mut self, join: &Join, member_id: &Arc<str>) -> Option<Charge> {
+        let (bytes, standing) = (Said::by(join, member_id).in_memory(), self.standing());
+        if let Some(pending) = self.pending.get_mut(member_id) {
+            pending.charge.try_resize(bytes, standing).ok()?;
+            return self.pending.remove(member_id).map(|pending| pending.charge);
         }
+        self.budget.try_charge(join.client, bytes, standing).ok()
     }
 
-    fn add_member(&mut self, now: Instant, ticket: Ticket, join: Join, member_id: Arc<str>) {
+    /// Memory for what a member says now, under an id that may be new; `false` when there is none.
+    pub(super) fn charge_change(&mut self, former: &str, join: &Join, id: &str) -> bool {
+        let Some(member) = self.roster.get_mut(former) else { return false };
+        let bytes = Said { id, protocols: &join.protocols, ..member.said() }.in_memory();
+        member.charge.try_resize(bytes, Standing::Member).is_ok()
+    }
+
+    pub(super) fn add_member(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        join: Join,
+        member_id: Arc<str>,
+    ) {
+        let Some(charge) = self.charge_member(&join, &member_id) else {
+            return self.refuse_join(ticket, GroupError::NotAvailable, join.member_id);
+        };
         info!(
             group = %self.id, state = ?self.state, %member_id,
             instance_id = join.instance_id.as_deref(), reason = join.reason.as_deref(),
@@ -116,7 +159,6 @@ impl Group {
         if self.roster.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }
-        self.pending.remove(&member_id);
         self.roster.add(Member {
             id: member_id.clone(),
             session_timeout: join.session_timeout(),
@@ -126,6 +168,7 @@ impl Group {
             client_host: join.client_host,
             protocols: join.protocols,
             assignment: Bytes::new(),
+            charge,
             join: Some(ticket),
             sync: None,
             is_new: true,
@@ -163,6 +206,9 @@ impl Group {
         match current {
             Some(joined) => self.answer(ticket, Answer::Join(Ok(joined))),
             None => {
+                if !self.charge_change(&member_id, &join, &member_id) {
+                    return self.refuse_join(ticket, GroupError::NotAvailable, member_id);
+                }
                 info!(group = %self.id, state = ?self.state, %member_id,
                     reason = join.reason.as_deref(), "a member joins again");
                 self.update_member(ticket, &member_id, &join);
@@ -172,7 +218,7 @@ impl Group {
     }
 
     /// Takes over what the client says about itself now, and lets its JoinGroup wait.
-    fn update_member(&mut self, ticket: Ticket, member_id: &str, join: &Join) {
+    pub(super) fn update_member(&mut self, ticket: Ticket, member_id: &str, join: &Join) {
         self.roster.update_protocols(member_id, join.protocols.clone());
         if let Some(member) = self.roster.get_mut(member_id) {
             member.rebalance_timeout = join.rebalance_timeout();
@@ -182,101 +228,5 @@ impl Group {
             // The client asks again on a new connection; nobody reads the old one.
             self.refuse_join(superseded, GroupError::RebalanceInProgress, member_id.into());
         }
-    }
-
-    fn replace_static(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        join: Join,
-        former: &str,
-        member_id: Arc<str>,
-    ) {
-        info!(
-            group = %self.id, state = ?self.state, %member_id, former,
-            instance_id = join.instance_id.as_deref(), reason = join.reason.as_deref(),
-            "a static member returns"
-        );
-        let leader_before = self.leader.clone();
-        self.rename_static(former, member_id.clone());
-        self.update_member(ticket, &member_id, &join);
-        self.renew(now, &member_id);
-        match self.state {
-            State::Stable if self.protocol == self.roster.vote() => {
-                let purpose = StorePurpose::StaticReturn {
-                    ticket,
-                    member_id,
-                    generation: self.generation,
-                    can_skip_assignment: join.can_skip_assignment,
-                    leader_before,
-                };
-                let metadata = self.metadata();
-                self.effects.push(Effect::Store(purpose, metadata));
-            }
-            State::Stable => self.rebalance_or_complete(now, "a static member changed the vote"),
-            // The former id may already be with the leader, whose assignment would miss the new one.
-            State::CompletingRebalance => self.prepare_rebalance(now, "a static member returned"),
-            State::PreparingRebalance | State::Empty => self.complete_join_if_all_are_here(now),
-        }
-    }
-
-    /// Gives a static member a new id; whoever still speaks under the former one is fenced.
-    fn rename_static(&mut self, former: &str, member_id: Arc<str>) {
-        let Some(mut member) = self.roster.remove(former) else { return };
-        let fenced =
-            JoinRefused { error: GroupError::FencedInstance, member_id: member.id.clone() };
-        member.refuse_waiting(fenced, &mut self.effects);
-        if self.is_leader(former) {
-            self.leader = Some(member_id.clone());
-        }
-        if self.pending_sync.remove(former) {
-            self.pending_sync.insert(member_id.clone());
-        }
-        member.id = member_id;
-        member.is_new = false;
-        self.roster.add(member);
-    }
-
-    /// A static member's return is stored (or not): answers it, unless a rebalance began
-    /// meanwhile, which answers it at its end.
-    pub(super) fn static_return_stored(
-        &mut self,
-        now: Instant,
-        purpose: StorePurpose,
-        result: Result<(), GroupError>,
-    ) {
-        let StorePurpose::StaticReturn {
-            ticket,
-            member_id,
-            generation,
-            can_skip_assignment,
-            leader_before,
-        } = purpose
-        else {
-            return;
-        };
-        let waits = self.roster.get(&member_id).is_some_and(|member| member.join == Some(ticket));
-        if !waits || self.state != State::Stable || self.generation != generation {
-            return;
-        }
-        self.roster.set_join(&member_id, None);
-        self.renew(now, &member_id);
-        if let Err(error) = result {
-            // The member keeps its new id here, so that the former one stays fenced; the client
-            // was not told the new one and comes again without any.
-            return self.refuse_join(ticket, error, "".into());
-        }
-        let Some(member) = self.roster.get(&member_id) else { return };
-        let mut joined = self.joined(member);
-        let is_leader = self.is_leader(&member_id);
-        if can_skip_assignment {
-            joined.skip_assignment = is_leader;
-        } else if is_leader {
-            // An older client would compute an assignment that nobody asks for. It is told the
-            // former leader's id, which is nobody's now, and so takes itself for a follower.
-            joined.leader = leader_before;
-            joined.members = Vec::new();
-        }
-        self.answer(ticket, Answer::Join(Ok(joined)));
     }
 }

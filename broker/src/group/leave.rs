@@ -4,14 +4,14 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::error::GroupError;
-use super::message::{Answer, Effect, Leaving, StorePurpose, Ticket};
+use super::message::{Answer, Effect, Leave, Leaving, StorePurpose, Ticket};
 use super::roster::forget_id;
 use super::state::Group;
 
 impl Group {
-    pub(super) fn leave(&mut self, now: Instant, ticket: Ticket, leaving: Vec<Leaving>) {
+    pub(super) fn leave(&mut self, now: Instant, ticket: Ticket, leave: Leave) {
         let members = self.roster.len();
-        let results: Vec<_> = leaving.iter().map(|member| self.leave_one(member)).collect();
+        let results: Vec<_> = leave.members.iter().map(|member| self.leave_one(member)).collect();
         if self.roster.len() < members {
             self.rebalance_or_complete(now, "a member left");
         } else {

@@ -4,6 +4,7 @@
 //! [`Ticket`] only; whoever runs the machine keeps the way back to the client.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ pub enum Request {
     /// Heartbeat.
     Heartbeat(Heartbeat),
     /// LeaveGroup.
-    Leave(Vec<Leaving>),
+    Leave(Leave),
     /// OffsetCommit.
     Commit(Commit),
 }
@@ -40,8 +41,10 @@ pub struct Join {
     pub instance_id: Option<Arc<str>>,
     /// The client's name for itself.
     pub client_id: Arc<str>,
-    /// The address it comes from.
+    /// The address it comes from, as Kafka shows it.
     pub client_host: Arc<str>,
+    /// The address whose memory it uses.
+    pub client: IpAddr,
     /// Silence after which it is taken for dead, in milliseconds, as given.
     pub session_timeout_ms: i32,
     /// How long a rebalance waits for it, in milliseconds; negative: as long as its session.
@@ -75,6 +78,8 @@ pub struct Sync {
     pub protocol: Option<Arc<str>>,
     /// From the leader: assignment by member id.
     pub assignments: BTreeMap<Arc<str>, Bytes>,
+    /// The address whose memory it uses.
+    pub client: IpAddr,
 }
 
 /// A member lives.
@@ -86,6 +91,15 @@ pub struct Heartbeat {
     pub instance_id: Option<Arc<str>>,
     /// The generation it is in.
     pub generation: i32,
+}
+
+/// Members leave, or are removed by an operator.
+#[derive(Clone, Debug)]
+pub struct Leave {
+    /// Who leaves; each is answered by itself.
+    pub members: Vec<Leaving>,
+    /// The address whose memory it uses.
+    pub client: IpAddr,
 }
 
 /// A member that leaves, or is removed by an operator.
@@ -112,6 +126,33 @@ pub struct Commit {
     pub knows_group_not_found: bool,
     /// What to store.
     pub offsets: BTreeMap<PartitionId, CommittedOffset>,
+    /// Memory that the sender of this keeps meanwhile, to answer with.
+    pub answer_bytes: usize,
+    /// The address whose memory it uses.
+    pub client: IpAddr,
+}
+
+impl Request {
+    /// Whether it makes a group that does not exist: the join of a new member, and the commit of a
+    /// client without membership. All others speak of something that must be there.
+    pub(super) fn makes_group(&self) -> bool {
+        match self {
+            Self::Join(join) => join.member_id.is_empty(),
+            Self::Commit(commit) => commit.generation < 0,
+            Self::Sync(_) | Self::Heartbeat(_) | Self::Leave(_) => false,
+        }
+    }
+
+    /// The address whose memory it uses; a heartbeat uses none.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        match self {
+            Self::Join(join) => Some(join.client),
+            Self::Sync(sync) => Some(sync.client),
+            Self::Leave(leave) => Some(leave.client),
+            Self::Commit(commit) => Some(commit.client),
+            Self::Heartbeat(_) => None,
+        }
+    }
 }
 
 /// The answer to one request, of the kind of its request.

@@ -29,14 +29,21 @@
 //! told "coordinator not available" and repeats it, which is harmless: values are whole. A crash
 //! in the middle of a rebalance leaves the former generation; its members are told so and join again.
 //! A group is only written under the registration it was loaded under; when that was fenced the
-//! group is let go, and loaded anew if this broker is still (or again) its coordinator. Groups are
+//! group is released, and loaded anew if this broker is still (or again) its coordinator. Groups are
 //! loaded when they are asked for, and those with members in any case (`takeover`): members that
 //! died with their coordinator must time out.
 //!
+//! # Memory
+//!
+//! Whatever a group keeps is charged to one budget of the broker and to the client that brought it,
+//! and refused when there is none (`budget`, `sizes`). Nothing is kept of requests about groups that
+//! do not exist (`asking`). Names have a length (`names`).
+//!
 //! # Structure
 //!
-//! [`Group`] is the state machine: plain values in, effects out, no I/O. Around it are the task that
-//! performs effects, the registry of tasks, and [`Groups`], what request handlers see.
+//! [`Group`] is the state machine: plain values in, effects out, no I/O. (What it charges is counted,
+//! which is no I/O either.) Around it are the task that performs effects, the registry of tasks, and
+//! [`Groups`], what request handlers see.
 //!
 //! # Decided against
 //!
@@ -46,20 +53,26 @@
 //! joins or leaves, and then the later write stands. Shards with epochs in the control plane will
 //! close that gap before a cluster has two brokers.
 
+mod asking;
+mod budget;
 mod durable;
 mod error;
+mod idle;
 mod join;
 mod leave;
 pub mod limits;
 mod message;
+mod names;
 mod offsets;
 mod options;
 mod placement;
 mod rebalance;
 mod registry;
+mod returning;
 mod roster;
 mod service;
 mod session;
+mod sizes;
 mod state;
 mod sync;
 mod takeover;
@@ -69,10 +82,11 @@ mod writes;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use budget::{Charge, GroupBudget, GroupMemory, Refusal, Standing};
 pub use error::GroupError;
 pub use message::{
-    Answer, Commit, Effect, Heartbeat, Join, JoinRefused, Joined, JoinedMember, Leaving, Request,
-    StorePurpose, Sync, Synced, Ticket,
+    Answer, Commit, Effect, Heartbeat, Join, JoinRefused, Joined, JoinedMember, Leave, Leaving,
+    Request, StorePurpose, Sync, Synced, Ticket,
 };
 pub use options::GroupOptions;
 pub use placement::coordinator_of;

@@ -1,5 +1,6 @@
 //! From one generation to the next: the time to join, the election, the vote.
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -135,10 +136,13 @@ impl Group {
             }
             if let Some(member) = self.roster.get_mut(&member_id) {
                 member.is_new = false;
+                // That of the former generation is nobody's any more.
+                member.assignment = Bytes::new();
             }
             self.renew(now, &member_id);
             self.pending_sync.insert(member_id);
         }
+        self.assignment_charge = None;
         let at = now + self.roster.rebalance_timeout();
         self.sync_timer = Some(at);
         self.wake_by(at);
@@ -149,6 +153,7 @@ impl Group {
         self.state = State::Empty;
         self.protocol = None;
         self.leader = None;
+        self.assignment_charge = None;
         info!(group = %self.id, generation = self.generation, "the group is empty");
         let metadata = self.metadata();
         self.effects.push(Effect::Store(StorePurpose::Empty { leaving: None }, metadata));

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::budget::Charge;
 use super::error::GroupError;
 use super::message::{Answer, Effect, JoinRefused, Ticket};
 
 /// One member.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Member {
     pub id: Arc<str>,
     pub instance_id: Option<Arc<str>>,
@@ -22,6 +23,8 @@ pub(super) struct Member {
     /// Never changed but through [`Roster::update_protocols`]: the roster counts them.
     pub protocols: Vec<(Arc<str>, Bytes)>,
     pub assignment: Bytes,
+    /// What it costs, without its assignment.
+    pub charge: Charge,
     /// Its JoinGroup that waits. Never changed but through the roster, which counts them.
     pub join: Option<Ticket>,
     /// Its SyncGroup that waits.
@@ -38,13 +41,6 @@ impl Member {
     pub fn metadata(&self, protocol: Option<&str>) -> Bytes {
         let found = self.protocols.iter().find(|(name, _)| Some(&**name) == protocol);
         found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
-    }
-
-    /// The bytes of what its client said about itself.
-    pub fn bytes(&self) -> usize {
-        let instance_id = self.instance_id.as_deref().map_or(0, str::len);
-        let names = self.id.len() + instance_id + self.client_id.len() + self.client_host.len();
-        names + protocols_bytes(&self.protocols)
     }
 
     /// A member that waits for us is alive, unless it is new: then its client may be long gone.
@@ -69,11 +65,6 @@ impl Member {
     }
 }
 
-/// The bytes of names and metadata.
-pub(super) fn protocols_bytes(protocols: &[(Arc<str>, Bytes)]) -> usize {
-    protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
-}
-
 /// All members, by id. Iteration order is that of the ids, so that everything chosen among members
 /// is chosen alike everywhere.
 #[derive(Debug, Default)]
@@ -85,7 +76,7 @@ pub(super) struct Roster {
     support: BTreeMap<Arc<str>, usize>,
     /// How many members have a JoinGroup waiting.
     joining: usize,
-    /// What all members say about themselves.
+    /// What all members say about themselves, as it is stored.
     bytes: usize,
 }
 
@@ -153,7 +144,7 @@ impl Roster {
             self.statics.insert(instance_id.clone(), member.id.clone());
         }
         self.count(&member.protocols, true);
-        self.bytes += member.bytes();
+        self.bytes += member.said().stored();
         self.joining += usize::from(member.join.is_some());
         self.members.insert(member.id.clone(), member);
     }
@@ -161,7 +152,7 @@ impl Roster {
     pub fn remove(&mut self, id: &str) -> Option<Member> {
         let member = self.members.remove(id)?;
         self.count(&member.protocols, false);
-        self.bytes -= member.bytes();
+        self.bytes -= member.said().stored();
         self.joining -= usize::from(member.join.is_some());
         if let Some(instance_id) = &member.instance_id {
             self.statics.remove(instance_id);
@@ -180,9 +171,9 @@ impl Roster {
 
     pub fn update_protocols(&mut self, id: &str, protocols: Vec<(Arc<str>, Bytes)>) {
         let Some(member) = self.members.get_mut(id) else { return };
+        self.bytes -= member.said().stored();
         let before = std::mem::replace(&mut member.protocols, protocols.clone());
-        self.bytes -= protocols_bytes(&before);
-        self.bytes += protocols_bytes(&protocols);
+        self.bytes += member.said().stored();
         self.count(&before, false);
         self.count(&protocols, true);
     }

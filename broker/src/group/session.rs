@@ -55,8 +55,8 @@ impl Group {
             let fresh = now + member.session_timeout;
             member.expires = member.expires.map(|at| at.max(fresh));
         }
-        for expires in self.pending.values_mut() {
-            *expires = (*expires).max(now + self.options.session_timeout_min);
+        for pending in self.pending.values_mut() {
+            pending.expires = pending.expires.max(now + self.options.session_timeout_min);
         }
         let rebalance_end = now + self.roster.rebalance_timeout();
         if let Some(JoinTimer::Rebalance { at }) = &mut self.join_timer {
@@ -67,7 +67,7 @@ impl Group {
 
     fn expire_pending(&mut self, now: Instant) {
         let before = self.pending.len();
-        self.pending.retain(|_, expires| *expires > now);
+        self.pending.retain(|_, pending| pending.expires > now);
         if self.pending.len() < before && self.state == State::PreparingRebalance {
             self.complete_join_if_all_are_here(now);
         }
@@ -101,7 +101,7 @@ impl Group {
 
     fn next_due(&self) -> Option<Instant> {
         let members = self.roster.iter().filter_map(|member| member.expires);
-        let pending = self.pending.values().copied();
+        let pending = self.pending.values().map(|pending| pending.expires);
         let join = self.join_timer.map(|timer| timer.at());
         members.chain(pending).chain(join).chain(self.sync_timer).min()
     }

@@ -22,6 +22,7 @@ use ottla_model::GroupId;
 use tokio::time::Instant;
 use tracing::info;
 
+use super::budget::{Charge, GroupBudget, Standing};
 use super::error::GroupError;
 use super::limits;
 use super::message::{Answer, Effect, JoinRefused, Joined, JoinedMember, Request, Ticket};
@@ -66,6 +67,15 @@ impl JoinTimer {
     }
 }
 
+/// A member id that was given out and not used yet.
+#[derive(Debug)]
+pub(super) struct PendingId {
+    /// When it is forgotten.
+    pub expires: Instant,
+    /// What it costs.
+    pub charge: Charge,
+}
+
 /// One group: takes requests, the passing of time and the results of its own effects; gives
 /// effects. It does no I/O, draws no number and reads no clock.
 ///
@@ -82,8 +92,8 @@ pub struct Group {
     pub(super) protocol: Option<Arc<str>>,
     pub(super) leader: Option<Arc<str>>,
     pub(super) roster: Roster,
-    /// Member ids that were given out and not used yet, with the end of their session.
-    pub(super) pending: BTreeMap<Arc<str>, Instant>,
+    /// Member ids that were given out and not used yet.
+    pub(super) pending: BTreeMap<Arc<str>, PendingId>,
     /// Members of this generation that did not ask for their assignment yet.
     pub(super) pending_sync: BTreeSet<Arc<str>>,
     pub(super) join_timer: Option<JoinTimer>,
@@ -91,8 +101,14 @@ pub struct Group {
     /// The assignment that is being stored. At most one per generation: a second one from a leader
     /// that asks again is not looked at (G2, one owner per partition and generation).
     pub(super) assignment: Option<BTreeMap<Arc<str>, Bytes>>,
-    /// Something of this group is stored: metadata or offsets.
+    /// What the assignment costs that is being stored, or that members have.
+    pub(super) assignment_charge: Option<Charge>,
+    /// It had a member or an offset before.
     pub(super) known: bool,
+    /// Its metadata or offsets are in the control plane.
+    pub(super) stored: bool,
+    /// Where the memory comes from that members use.
+    pub(super) budget: GroupBudget,
     /// Not later than the first thing that time will bring.
     pub(super) wake_at: Option<Instant>,
     pub(super) effects: Vec<Effect>,
@@ -100,7 +116,7 @@ pub struct Group {
 
 impl Group {
     /// A group nothing is stored of.
-    pub fn new(id: GroupId, options: GroupOptions) -> Self {
+    pub fn new(id: GroupId, options: GroupOptions, budget: GroupBudget) -> Self {
         Self {
             id,
             options,
@@ -115,7 +131,10 @@ impl Group {
             join_timer: None,
             sync_timer: None,
             assignment: None,
+            assignment_charge: None,
             known: false,
+            stored: false,
+            budget,
             wake_at: None,
             effects: Vec::new(),
         }
@@ -130,7 +149,7 @@ impl Group {
                 let result = self.heartbeat(now, &heartbeat);
                 self.answer(ticket, Answer::Heartbeat(result));
             }
-            Request::Leave(leaving) => self.leave(now, ticket, leaving),
+            Request::Leave(leave) => self.leave(now, ticket, leave),
             Request::Commit(commit) => self.commit(now, ticket, commit),
         }
         self.take_effects()
@@ -154,6 +173,11 @@ impl Group {
     /// When [`Group::tick`] wants to be called. It may turn out to be too early.
     pub fn wake_at(&self) -> Option<Instant> {
         self.wake_at
+    }
+
+    /// How its new members stand when they ask for memory.
+    pub(super) fn standing(&self) -> Standing {
+        if self.stored { Standing::StoredGroup } else { Standing::NewGroup }
     }
 
     pub(super) fn take_effects(&mut self) -> Vec<Effect> {
@@ -196,6 +220,7 @@ impl Group {
         member_id: &str,
         instance_id: Option<&str>,
     ) -> Result<(), GroupError> {
+        super::names::check_member(member_id, instance_id)?;
         if let Some(instance_id) = instance_id {
             match self.roster.static_member(instance_id) {
                 None => return Err(GroupError::UnknownMember),

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::budget::{Charge, Standing};
 use super::error::GroupError;
 use super::limits::GROUP_METADATA_BYTES_MAX;
 use super::message::{Answer, Effect, StorePurpose, Sync, Synced, Ticket};
+use super::sizes;
 use super::state::{Group, State};
 
 impl Group {
@@ -62,19 +64,31 @@ impl Group {
         }
     }
 
-    fn store_assignment(&mut self, now: Instant, assignment: BTreeMap<Arc<str>, Bytes>) {
+    fn store_assignment(&mut self, now: Instant, mut assignment: BTreeMap<Arc<str>, Bytes>) {
+        assignment.retain(|member_id, _| self.roster.get(member_id).is_some());
         let without = self.roster.iter().filter(|m| !assignment.contains_key(&m.id)).count();
         info!(
             group = %self.id, generation = self.generation, members = self.roster.len(),
             without_assignment = without, "the leader brought the assignment"
         );
         let metadata = self.metadata_with(&assignment);
-        self.assignment = Some(assignment);
-        if super::durable::metadata_bytes(&metadata) > GROUP_METADATA_BYTES_MAX {
+        if sizes::metadata(&self.id, &metadata) > GROUP_METADATA_BYTES_MAX {
             return self.assignment_failed(now, GroupError::MetadataTooLarge);
         }
+        let Some(charge) = self.charge_assignment(&assignment) else {
+            return self.assignment_failed(now, GroupError::NotAvailable);
+        };
+        self.assignment_charge = Some(charge);
+        self.assignment = Some(assignment);
         let purpose = StorePurpose::Assignment { generation: self.generation };
         self.effects.push(Effect::Store(purpose, metadata));
+    }
+
+    /// Memory for an assignment, on the leader's account.
+    fn charge_assignment(&self, assignment: &BTreeMap<Arc<str>, Bytes>) -> Option<Charge> {
+        let leader = self.leader.as_deref().and_then(|id| self.roster.get(id))?;
+        let bytes = sizes::assignment(assignment.iter());
+        self.budget.try_charge(leader.charge.client(), bytes, Standing::Member).ok()
     }
 
     /// The assignment of a generation is stored, or is not. When a new rebalance began meanwhile,
@@ -117,6 +131,7 @@ impl Group {
     /// Answers everybody who waits for the assignment with an error.
     pub(super) fn give_up_assignment(&mut self, now: Instant, error: GroupError) {
         self.assignment = None;
+        self.assignment_charge = None;
         let mut waiting = Vec::new();
         for member in self.roster.iter_mut() {
             member.assignment = Bytes::new();

@@ -4,14 +4,15 @@
 //! has to begin their sessions, or they would count as members for ever, and the offsets of their
 //! group would never expire. So the groups with members are looked for when a broker starts, as
 //! Kafka's coordinator loads all of its groups; and again and again, which also finds those that
-//! moved here, that a fenced run let go, and that could not be loaded.
+//! moved here, that a fenced run released, and that could not be loaded.
 
 use ottla_control_api::CallError;
 use ottla_model::GroupId;
 use tracing::debug;
 
+use super::budget::{NO_CLIENT, Standing};
 use super::limits;
-use super::registry::Loading;
+use super::registry::{Admission, Loading};
 use super::service::Groups;
 
 impl Groups {
@@ -40,12 +41,13 @@ impl Groups {
     /// Loads those that are not in memory; waits for the end of that, good or bad.
     async fn load_all(&self, groups: &[GroupId]) {
         let me = self.author.author();
+        let admission = Admission { client: NO_CLIENT, standing: Standing::Member };
         let mut begun = Vec::new();
         for group in groups {
             if self.loaded() >= limits::TAKEOVER_LOADED_MAX || self.is_elsewhere(group, me) {
                 continue;
             }
-            if let Ok(entry) = self.entry(group, me) {
+            if let Ok(entry) = self.start(group, me, admission) {
                 begun.push((group, entry.loading));
             }
         }

@@ -8,11 +8,12 @@
 //! has no members and no requests for a while. What waits then loses its way back, which its caller
 //! takes as "not the coordinator": members look for the coordinator and join again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ottla_storage::write::Reservation;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -20,7 +21,7 @@ use tracing::{debug, info};
 use super::error::GroupError;
 use super::limits::UNLOAD_AFTER;
 use super::message::{Answer, Effect, Request, Ticket};
-use super::registry::Registry;
+use super::registry::{InUse, Registry};
 use super::state::Group;
 use super::writes::{GroupWriter, WriteQueue, Written};
 
@@ -28,6 +29,10 @@ use super::writes::{GroupWriter, WriteQueue, Written};
 pub(super) struct Envelope {
     pub request: Request,
     pub reply: oneshot::Sender<Answer>,
+    /// The memory of the request.
+    pub held: Reservation,
+    /// Keeps the group in memory until the request is handled.
+    pub in_use: InUse,
 }
 
 /// A loaded group and all it needs.
@@ -53,20 +58,29 @@ enum Event {
 impl GroupTask {
     /// Serves the group until it leaves memory.
     pub async fn run(mut self) {
-        let mut desk = Desk::default();
+        let mut backlog = Backlog::default();
         let mut writing: Option<Writing> = None;
         let mut quiet_since = Instant::now();
+        let mut idle_since = None;
+        let mut in_use = None;
         let mut stopping = *self.stop.borrow();
         loop {
             if writing.is_none() {
                 writing =
-                    desk.writes.start_next(&self.writer).map(|write| Box::pin(write) as Writing);
+                    backlog.writes.start_next(&self.writer).map(|write| Box::pin(write) as Writing);
             }
             if stopping && writing.is_none() {
                 return;
             }
-            let idle_at =
-                (self.group.is_idle() && writing.is_none()).then(|| quiet_since + UNLOAD_AFTER);
+            let is_idle = self.group.is_idle() && writing.is_none();
+            let idle = is_idle.then_some(quiet_since);
+            if idle != idle_since {
+                self.registry.note_idle(&self.writer.group, self.writer.author, idle);
+                idle_since = idle;
+            }
+            // Handled, and the registry knows whether the group is idle now.
+            drop(in_use.take());
+            let idle_at = idle.map(|since| since + UNLOAD_AFTER);
             let due_at = self.group.wake_at();
             let event = tokio::select! {
                 written = finish(&mut writing) => Event::Written(written),
@@ -83,31 +97,35 @@ impl GroupTask {
             match event {
                 Event::Request(envelope) => {
                     quiet_since = now;
-                    let ticket = desk.take(envelope.reply);
-                    let effects = self.group.handle(now, ticket, envelope.request);
-                    desk.perform(now, effects);
+                    let Envelope { request, reply, held, in_use: handling } = *envelope;
+                    in_use = Some(handling);
+                    // What others keep is charged to the group; a commit is kept by its request.
+                    let held = matches!(request, Request::Commit(_)).then_some(held);
+                    let ticket = backlog.add(reply, held);
+                    let effects = self.group.handle(now, ticket, request);
+                    self.perform(&mut backlog, now, effects);
                 }
                 Event::Written(written) => {
                     writing = None;
                     if written.is_fenced() {
-                        info!(group = %self.writer.group, "this broker was fenced; the group is let go");
+                        info!(group = %self.writer.group, "this broker was fenced; the group is released");
                         return;
                     }
                     match written {
                         Written::Metadata(purpose, result) => {
                             let effects = self.group.stored(now, purpose, result);
-                            desk.perform(now, effects);
+                            self.perform(&mut backlog, now, effects);
                         }
-                        Written::Offsets(results) => desk.answer_commits(results),
+                        Written::Offsets(results) => backlog.answer_commits(results),
                     }
                 }
                 Event::Due => {
                     let effects = self.group.tick(now);
-                    desk.perform(now, effects);
+                    self.perform(&mut backlog, now, effects);
                 }
                 Event::Idle => {
                     let (group, author) = (&self.writer.group, self.writer.author);
-                    if self.registry.remove_if_unused(group, author, &self.inbox) {
+                    if self.registry.remove_if_unused(group, author) {
                         debug!(%group, "the group leaves memory");
                         return;
                     }
@@ -117,38 +135,52 @@ impl GroupTask {
             }
         }
     }
-}
 
-/// The requests that wait for an answer, and the writes that wait for their turn.
-#[derive(Default)]
-struct Desk {
-    replies: BTreeMap<Ticket, oneshot::Sender<Answer>>,
-    last_ticket: u64,
-    writes: WriteQueue,
-}
-
-impl Desk {
-    fn take(&mut self, reply: oneshot::Sender<Answer>) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        self.replies.insert(ticket, reply);
-        ticket
-    }
-
-    fn perform(&mut self, now: Instant, effects: Vec<Effect>) {
-        for effect in effects {
+    /// Performs effects, and those of writes that there is no room for.
+    fn perform(&mut self, backlog: &mut Backlog, now: Instant, effects: Vec<Effect>) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
             match effect {
-                Effect::Answer(ticket, answer) => self.answer(ticket, answer),
+                Effect::Answer(ticket, answer) => backlog.answer(ticket, answer),
                 Effect::Store(purpose, metadata) => {
-                    self.writes.push_metadata(now, purpose, metadata);
+                    let writes = &mut backlog.writes;
+                    let pushed = writes.push_metadata(now, &self.writer, purpose, metadata);
+                    if let Err(purpose) = pushed {
+                        let refused = Err(GroupError::NotAvailable);
+                        effects.extend(self.group.stored(now, purpose, refused));
+                    }
                 }
                 Effect::Commit(ticket, offsets) => {
-                    if let Err(error) = self.writes.push_offsets(now, ticket, offsets) {
-                        self.answer(ticket, Answer::Commit(Err(error)));
+                    if let Err(error) = backlog.writes.push_offsets(now, ticket, offsets) {
+                        backlog.answer(ticket, Answer::Commit(Err(error)));
                     }
                 }
             }
         }
+    }
+}
+
+/// The requests that wait for an answer, and the writes that wait for their turn.
+#[derive(Default)]
+struct Backlog {
+    waiting: BTreeMap<Ticket, Waiting>,
+    last_ticket: u64,
+    writes: WriteQueue,
+}
+
+/// A request that waits for its answer.
+struct Waiting {
+    reply: oneshot::Sender<Answer>,
+    /// Given back with the answer.
+    _held: Option<Reservation>,
+}
+
+impl Backlog {
+    fn add(&mut self, reply: oneshot::Sender<Answer>, held: Option<Reservation>) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.waiting.insert(ticket, Waiting { reply, _held: held });
+        ticket
     }
 
     fn answer_commits(
@@ -162,8 +194,8 @@ impl Desk {
 
     /// Whose connection is gone does not read it.
     fn answer(&mut self, ticket: Ticket, answer: Answer) {
-        if let Some(reply) = self.replies.remove(&ticket) {
-            let _ = reply.send(answer);
+        if let Some(waiting) = self.waiting.remove(&ticket) {
+            let _ = waiting.reply.send(answer);
         }
     }
 }

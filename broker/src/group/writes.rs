@@ -20,23 +20,28 @@ use std::sync::Arc;
 
 use ottla_control_api::{CallError, CallErrorKind, ControlPlane, OpError};
 use ottla_env::Random;
-use ottla_format::command::{CommitOffsets, CommittedOffset, Fenced, GroupMetadata, PutGroup};
+use ottla_format::command::{
+    CommitOffsets, CommittedOffset, Fenced, GroupMember, GroupMetadata, PutGroup,
+};
 use ottla_model::{BrokerAuthor, GroupId, PartitionId};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::durable::metadata_bytes;
+use super::budget::{Charge, GroupBudget, Refusal, Standing};
+use super::durable::client_of;
 use super::error::GroupError;
 use super::limits::{
-    OFFSET_BYTES, OFFSETS_PER_WRITE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX, WRITE_TIMEOUT,
-    WRITES_WAITING_BYTES_MAX,
+    OFFSETS_PER_WRITE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX, WRITE_TIMEOUT, WRITES_WAITING_BYTES_MAX,
 };
 use super::message::{StorePurpose, Ticket};
+use super::sizes;
 
 /// A write that waits for its turn.
 #[derive(Debug)]
 enum Waiting {
-    Metadata(StorePurpose, GroupMetadata),
+    /// With its memory: it outlives what the members keep when they change meanwhile.
+    Metadata(StorePurpose, GroupMetadata, Option<Charge>),
+    /// Their memory is held by the request.
     Offsets(Ticket, BTreeMap<PartitionId, CommittedOffset>),
 }
 
@@ -60,11 +65,6 @@ impl Written {
     }
 }
 
-/// The bytes that offsets are counted with.
-pub(super) fn offsets_bytes(offsets: &BTreeMap<PartitionId, CommittedOffset>) -> usize {
-    offsets.values().map(|offset| OFFSET_BYTES + offset.metadata.len()).sum()
-}
-
 /// The writes of one group that wait, bounded in bytes.
 #[derive(Debug, Default)]
 pub(super) struct WriteQueue {
@@ -73,10 +73,23 @@ pub(super) struct WriteQueue {
 }
 
 impl WriteQueue {
-    /// Queues metadata. Never refused: there is one per generation, and it is bounded itself.
-    pub fn push_metadata(&mut self, now: Instant, purpose: StorePurpose, metadata: GroupMetadata) {
-        let bytes = metadata_bytes(&metadata);
-        self.push(now, bytes, Waiting::Metadata(purpose, metadata));
+    /// Queues metadata, unless too much waits already or there is no memory for it; then the purpose
+    /// comes back. A group whose leader joins again and again makes one write each time, whether the
+    /// control plane takes them or not.
+    pub fn push_metadata(
+        &mut self,
+        now: Instant,
+        writer: &GroupWriter,
+        purpose: StorePurpose,
+        metadata: GroupMetadata,
+    ) -> Result<(), StorePurpose> {
+        let bytes = sizes::metadata(&writer.group, &metadata);
+        let Ok(charge) = writer.charge_metadata(&metadata, bytes) else { return Err(purpose) };
+        if self.bytes + bytes > WRITES_WAITING_BYTES_MAX {
+            return Err(purpose);
+        }
+        self.push(now, bytes, Waiting::Metadata(purpose, metadata, charge));
+        Ok(())
     }
 
     /// Queues offsets, unless too much waits already.
@@ -86,7 +99,7 @@ impl WriteQueue {
         ticket: Ticket,
         offsets: BTreeMap<PartitionId, CommittedOffset>,
     ) -> Result<(), GroupError> {
-        let bytes = offsets_bytes(&offsets);
+        let bytes = sizes::offsets(&offsets);
         if self.bytes + bytes > WRITES_WAITING_BYTES_MAX {
             return Err(GroupError::NotAvailable);
         }
@@ -140,15 +153,29 @@ pub(super) struct GroupWriter {
     pub random: Random,
     pub author: BrokerAuthor,
     pub group: GroupId,
+    pub budget: GroupBudget,
 }
 
 impl GroupWriter {
+    /// Memory for metadata that waits, on the account of the leader. That of an empty group is as
+    /// good as none.
+    fn charge_metadata(
+        &self,
+        metadata: &GroupMetadata,
+        bytes: usize,
+    ) -> Result<Option<Charge>, Refusal> {
+        let is_leader = |member: &&GroupMember| metadata.leader.as_ref() == Some(&member.member_id);
+        let Some(leader) = metadata.members.iter().find(is_leader) else { return Ok(None) };
+        let client = client_of(&leader.client_host);
+        self.budget.try_charge(client, bytes, Standing::Member).map(Some)
+    }
+
     async fn write(self, deadline: Instant, writes: Vec<Waiting>) -> Written {
         let mut merged = BTreeMap::new();
         let mut shares = Vec::new();
         for write in writes {
             match write {
-                Waiting::Metadata(purpose, metadata) => {
+                Waiting::Metadata(purpose, metadata, _charge) => {
                     let result = self.put_group(deadline, metadata).await;
                     return Written::Metadata(purpose, result);
                 }

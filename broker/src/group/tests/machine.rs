@@ -1,6 +1,7 @@
 //! A group, a clock that moves by hand, and requests with everything in place.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,25 @@ use bytes::Bytes;
 use ottla_control_api::GroupState;
 use ottla_format::command::GroupMetadata;
 use ottla_model::GroupId;
+use ottla_telemetry::Metrics;
 use tokio::time::Instant;
 
 use crate::group::{
-    Answer, Commit, Effect, Group, GroupError, GroupOptions, Heartbeat, Join, JoinRefused, Joined,
-    Leaving, Request, State, StorePurpose, Sync, Synced, Ticket,
+    Answer, Commit, Effect, Group, GroupBudget, GroupError, GroupOptions, Heartbeat, Join,
+    JoinRefused, Joined, Leave, Leaving, Request, State, StorePurpose, Sync, Synced, Ticket,
+    limits,
 };
 
 pub const SESSION: Duration = Duration::from_secs(10);
 pub const REBALANCE: Duration = Duration::from_secs(60);
+
+/// Where clients come from.
+pub const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Memory for groups that nobody else uses.
+pub fn budget(bytes: usize) -> GroupBudget {
+    GroupBudget::new(bytes, Metrics::new().memory.bytes.with(["groups"]))
+}
 
 pub type JoinResult = Result<Joined, JoinRefused>;
 
@@ -34,6 +45,7 @@ pub struct Seen {
 
 pub struct Machine {
     pub group: Group,
+    pub budget: GroupBudget,
     pub now: Instant,
     pub seen: Seen,
     next_ticket: u64,
@@ -45,18 +57,30 @@ impl Machine {
     }
 
     pub fn with(options: GroupOptions) -> Self {
-        Self::of(Group::new(GroupId::from("g"), options), Instant::now())
+        Self::within(options, budget(limits::GROUPS_BYTES_MAX))
     }
 
-    fn of(group: Group, now: Instant) -> Self {
-        Self { group, now, seen: Seen::default(), next_ticket: 0 }
+    /// A group that shares this memory with others.
+    pub fn within(options: GroupOptions, budget: GroupBudget) -> Self {
+        let group = Group::new(GroupId::from("g"), options, budget.clone());
+        Self::of(group, budget, Instant::now())
+    }
+
+    fn of(group: Group, budget: GroupBudget, now: Instant) -> Self {
+        Self { group, budget, now, seen: Seen::default(), next_ticket: 0 }
     }
 
     /// Another coordinator that finds what this one stored last.
     pub fn reloaded(&self, metadata: GroupMetadata) -> Self {
+        self.reloaded_within(metadata, budget(limits::GROUPS_BYTES_MAX))
+    }
+
+    /// The same with this much memory.
+    pub fn reloaded_within(&self, metadata: GroupMetadata, budget: GroupBudget) -> Self {
         let stored = GroupState { metadata: Some(metadata), offsets: BTreeMap::new() };
         let options = GroupOptions::default();
-        Self::of(Group::load(GroupId::from("g"), options, stored, self.now), self.now)
+        let group = Group::load(GroupId::from("g"), options, budget.clone(), stored, self.now);
+        Self::of(group, budget, self.now)
     }
 
     pub fn request(&mut self, request: Request) -> Ticket {
@@ -158,11 +182,12 @@ impl Machine {
     }
 
     pub fn leave(&mut self, member_id: &str, instance_id: Option<&str>) -> Ticket {
-        self.request(Request::Leave(vec![Leaving {
+        let leaving = Leaving {
             member_id: member_id.into(),
             instance_id: instance_id.map(Into::into),
             reason: None,
-        }]))
+        };
+        self.request(Request::Leave(Leave { members: vec![leaving], client: CLIENT }))
     }
 
     pub fn commit(&mut self, member_id: &str, generation: i32) -> Result<(), GroupError> {
@@ -172,6 +197,8 @@ impl Machine {
             generation,
             knows_group_not_found: false,
             offsets: BTreeMap::new(),
+            answer_bytes: 0,
+            client: CLIENT,
         }));
         match self.seen.refused_commits.remove(&ticket) {
             Some(error) => Err(error),
@@ -213,6 +240,7 @@ pub fn new_member(name: &str) -> Join {
         instance_id: None,
         client_id: name.into(),
         client_host: "/127.0.0.1".into(),
+        client: CLIENT,
         session_timeout_ms: SESSION.as_millis() as i32,
         rebalance_timeout_ms: REBALANCE.as_millis() as i32,
         protocol_type: "consumer".into(),
@@ -248,5 +276,6 @@ pub fn sync(member_id: &str, generation: i32, parts: &[(&str, &str)]) -> Sync {
         protocol_type: Some("consumer".into()),
         protocol: Some("range".into()),
         assignments: parts.iter().map(part).collect(),
+        client: CLIENT,
     }
 }

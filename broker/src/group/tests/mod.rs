@@ -2,6 +2,7 @@
 
 mod joining;
 mod machine;
+mod memory;
 mod offsets;
 mod protocols;
 mod random;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 
 use ottla_env::Random;
 use ottla_model::{BrokerAuthor, BrokerEpoch, BrokerId};
+use ottla_telemetry::Metrics;
 use ottla_test_kit::FakeControl;
 use ottla_test_kit::values::broker;
 
-use super::{GroupOptions, Groups};
+use super::{GroupMemory, GroupOptions, Groups};
 use crate::registration::AuthorSource;
 
 /// Broker 1 in one of its runs.
@@ -33,5 +35,6 @@ pub(crate) fn groups_over(control: &FakeControl) -> Groups {
         Arc::new(|| vec![broker(1, "")]),
         Random::seeded(7),
         GroupOptions::default(),
+        GroupMemory::new(&Metrics::new()),
     )
 }

@@ -35,6 +35,8 @@ fn clients_that_know_the_code_are_told_that_there_is_no_such_group() {
         generation: 1,
         knows_group_not_found: true,
         offsets: Default::default(),
+        answer_bytes: 0,
+        client: super::machine::CLIENT,
     }));
     assert_eq!(machine.seen.refused_commits.remove(&ticket), Some(GroupError::GroupNotFound));
 }

@@ -1,6 +1,7 @@
-//! Clients that do anything at any time. Whatever they do: every request is answered, once; the
-//! members of a generation never get parts of two assignments (G2); and a group that is left alone
-//! becomes empty.
+//! Clients that do anything at any time, with memory for all of them and with too little. Whatever
+//! they do: every request is answered, once; the members of a generation never get parts of two
+//! assignments (G2); what is charged is what is kept; and a group that is left alone becomes empty
+//! and costs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_env::Random;
 
-use super::machine::{Machine, member, new_member, protocols, static_member, sync};
-use crate::group::{GroupError, Join, Request, State, Ticket};
+use super::machine::{Machine, budget, member, new_member, protocols, static_member, sync};
+use super::memory::kept;
+use crate::group::{GroupError, GroupOptions, Join, Request, State, Ticket, limits};
 
 const RUNS: u64 = 300;
 const STEPS: u64 = 300;
 const IDS: usize = 5;
+
+/// Memory for two or three members.
+const TOO_LITTLE: usize = limits::CLIENT_SHARE * 4_096;
 
 struct Walk {
     machine: Machine,
@@ -27,18 +32,25 @@ struct Walk {
     /// The assignment of each generation, as its members saw it.
     assignments: BTreeMap<i32, Bytes>,
     count: u32,
+    /// Requests that were refused for want of memory.
+    refused: usize,
 }
 
 impl Walk {
     fn new(seed: u64) -> Self {
         Self {
-            machine: Machine::new(),
+            machine: if seed.is_multiple_of(2) {
+                Machine::new()
+            } else {
+                Machine::within(GroupOptions::default(), budget(TOO_LITTLE))
+            },
             random: Random::seeded(seed),
             ids: vec!["nobody".into()],
             joins: Vec::new(),
             syncs: BTreeMap::new(),
             assignments: BTreeMap::new(),
             count: 0,
+            refused: 0,
         }
     }
 
@@ -106,8 +118,11 @@ impl Walk {
     }
 
     fn look(&mut self) {
+        assert_eq!(self.machine.budget.held(), kept(&self.machine.group));
         for (ticket, result) in std::mem::take(&mut self.machine.seen.joins) {
             self.joins.retain(|waiting| *waiting != ticket);
+            let lacks_memory = result.as_ref().is_err_and(|r| r.error == GroupError::NotAvailable);
+            self.refused += usize::from(lacks_memory);
             let id = match result {
                 Ok(joined) => joined.member_id,
                 Err(refused) => refused.member_id,
@@ -134,13 +149,14 @@ impl Walk {
 
 #[test]
 fn whatever_clients_do_every_request_is_answered_and_no_generation_has_two_assignments() {
-    let mut completed = 0;
+    let (mut completed, mut refused) = (0, 0);
     for seed in 0..RUNS {
         let mut walk = Walk::new(seed);
         for _ in 0..STEPS {
             walk.step();
         }
         completed += walk.assignments.len();
+        refused += walk.refused;
         for _ in 0..100 {
             while !walk.machine.seen.stores.is_empty() {
                 walk.machine.stored(Ok(()));
@@ -152,6 +168,8 @@ fn whatever_clients_do_every_request_is_answered_and_no_generation_has_two_assig
         assert_eq!(state, State::Empty, "seed {seed}");
         assert!(walk.joins.is_empty() && walk.syncs.is_empty(), "unanswered, seed {seed}");
         assert!(walk.machine.group.is_idle(), "seed {seed}");
+        assert_eq!(walk.machine.budget.held(), 0, "seed {seed}");
     }
     assert!(completed > RUNS as usize, "the walks must get somewhere: {completed}");
+    assert!(refused > RUNS as usize, "some must lack memory: {refused}");
 }

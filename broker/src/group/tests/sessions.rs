@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::machine::{Machine, REBALANCE, SESSION, member, new_member};
-use crate::group::limits::NEW_MEMBER_JOIN_TIMEOUT;
+use crate::group::limits::{NEW_MEMBER_JOIN_TIMEOUT, REBALANCE_TIMEOUT_MAX};
 use crate::group::{GroupError, GroupOptions, Join, State, StorePurpose};
 
 #[test]
@@ -188,4 +188,27 @@ fn the_last_member_may_leave_during_the_first_rebalance_and_another_one_join() {
     let (_, next) = machine.join_in_two_steps("b");
     machine.pass(SESSION);
     assert_eq!(machine.joined(next).members.len(), 1);
+}
+
+#[test]
+fn a_rebalance_waits_for_nobody_longer_than_the_longest_time() {
+    let weeks = Join { rebalance_timeout_ms: i32::MAX, ..new_member("a") };
+    let mut machine = Machine::new();
+    let ticket = machine.join(Join { can_be_told_its_id: false, ..weeks });
+    machine.pass(SESSION);
+    let id = machine.joined(ticket).member_id;
+    machine.sync(&id, 1, &[(&id, "all")]);
+    machine.stored(Ok(()));
+    let (_, other) = machine.join_in_two_steps("b");
+    let begun = machine.now;
+    while !machine.seen.joins.contains_key(&other) {
+        let _ = machine.heartbeat(&id, 1);
+        machine.pass(SESSION / 2);
+        if machine.now - begun > NEW_MEMBER_JOIN_TIMEOUT / 2 {
+            // Its client asks again before it is given up.
+            break;
+        }
+    }
+    assert_eq!(machine.group.state(), State::PreparingRebalance);
+    assert_eq!(machine.group.roster.rebalance_timeout(), REBALANCE_TIMEOUT_MAX);
 }

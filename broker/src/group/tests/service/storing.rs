@@ -28,12 +28,12 @@ async fn offsets_come_back_as_they_were_given() {
     ]);
     let commit = Commit { offsets: offsets.clone(), ..simple(&[]) };
     assert_eq!(world.groups.commit(&group(), commit).await, Ok(vec![]));
-    assert_eq!(world.groups.fetch(&group()).await, Ok(offsets.clone()));
+    assert_eq!(world.fetch(&group()).await, Ok(offsets.clone()));
     // Also by a broker that never heard of the group, and for the empty group id.
     let other = World::on(world.control.clone(), 2);
-    assert_eq!(other.groups.fetch(&group()).await, Ok(offsets));
+    assert_eq!(other.fetch(&group()).await, Ok(offsets));
     assert_eq!(other.groups.loaded(), 0);
-    assert_eq!(other.groups.fetch(&GroupId::from("")).await, Ok(BTreeMap::new()));
+    assert_eq!(other.fetch(&GroupId::from("")).await, Ok(BTreeMap::new()));
     assert_eq!(other.groups.commit(&GroupId::from(""), simple(&[(0, 1)])).await, Ok(vec![]));
 }
 
@@ -131,7 +131,7 @@ async fn a_group_that_cannot_be_read_in_time_is_said_to_be_loading() {
     let world = World::new();
     world.control.set_away(true);
     assert_eq!(world.heartbeat("a", 1).await, Err(GroupError::Loading));
-    assert_eq!(world.groups.fetch(&group()).await, Err(GroupError::Loading));
+    assert_eq!(world.fetch(&group()).await, Err(GroupError::Loading));
     world.control.set_away(false);
     assert_eq!(world.heartbeat("a", 1).await, Err(GroupError::UnknownMember));
 }
