@@ -14,7 +14,7 @@ use super::message::{Join, Request};
 use super::roster::Member;
 
 /// A loaded group without members: its task, its inbox, its places in the registry.
-const GROUP_BYTES: usize = 5 * 1024;
+const GROUP_BYTES: usize = 6 * 1024;
 /// A member without its strings: itself, its places in the maps of its group, a request that waits.
 const MEMBER_BYTES: usize = 1024;
 /// One protocol of a member: name and metadata are allocations of their own, and counted by name.

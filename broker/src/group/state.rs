@@ -105,7 +105,7 @@ pub struct Group {
     pub(super) assignment_charge: Option<Charge>,
     /// It had a member or an offset before.
     pub(super) known: bool,
-    /// Its metadata or offsets are in the control plane.
+    /// Something of it is in the control plane, as far as this machine was told.
     pub(super) stored: bool,
     /// Where the memory comes from that members use.
     pub(super) budget: GroupBudget,

@@ -7,6 +7,7 @@
 mod batches;
 mod claims;
 mod connections;
+mod groups;
 mod noise;
 mod operators;
 mod patience;

@@ -10,8 +10,8 @@ use ottla_test_kit::Fault;
 use tokio::time::Instant;
 
 use super::{World, group, offset, partition, simple};
-use crate::group::tests::machine::{member, sync};
-use crate::group::{Commit, GroupError, limits};
+use crate::group::tests::machine::{member, protocols, sync};
+use crate::group::{Commit, GroupError, Join, limits};
 
 #[tokio::test(start_paused = true)]
 async fn offsets_come_back_as_they_were_given() {
@@ -134,4 +134,37 @@ async fn a_group_that_cannot_be_read_in_time_is_said_to_be_loading() {
     assert_eq!(world.fetch(&group()).await, Err(GroupError::Loading));
     world.control.set_away(false);
     assert_eq!(world.heartbeat("a", 1).await, Err(GroupError::UnknownMember));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_joins_again_and_again_does_not_pile_up_writes() {
+    let world = World::new();
+    let id = world.alone().await;
+    world.control.set_away(true);
+    let part = "x".repeat(1 << 20);
+    let mut refused = 0;
+    for generation in 2..42 {
+        // With news each time, so that it is a rebalance.
+        let names = ["range", &generation.to_string()];
+        let join = Join { protocols: protocols(&names), ..member(&id) };
+        let joined = world.groups.join(&group(), join).await.unwrap();
+        assert_eq!(joined.generation, generation);
+        let (groups, sync) = (world.groups.clone(), sync(&id, generation, &[(&id, &part)]));
+        let syncing = tokio::spawn(async move { groups.sync(&group(), sync).await });
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        if syncing.is_finished() {
+            assert_eq!(syncing.await.unwrap(), Err(GroupError::NotAvailable));
+            refused += 1;
+        }
+        let held = world.memory.groups.held();
+        assert!(held <= 2 * limits::WRITES_WAITING_BYTES_MAX, "{held}");
+    }
+    assert!(refused > 20, "{refused}");
+    world.control.set_away(false);
+    let generation = world.groups.join(&group(), member(&id)).await.unwrap().generation;
+    let synced = world.groups.sync(&group(), sync(&id, generation, &[(&id, "all")])).await;
+    assert_eq!(synced.unwrap().assignment, "all");
+    assert!(world.memory.groups.held() < 16 << 10);
 }

@@ -107,7 +107,7 @@ async fn when_a_client_has_its_share_its_longest_idle_group_leaves() {
     while let Ok(charge) = world.memory.groups.try_charge(CLIENT, 1 << 10, Standing::NewGroup) {
         others.push(charge);
     }
-    others.truncate(others.len() - 5);
+    others.truncate(others.len() - 8);
     for n in 1..MANY {
         assert_eq!(world.groups.commit(&named(n), simple(&[(0, 1)])).await, Ok(vec![]), "{n}");
         assert!(world.groups.loaded() <= 2);
