@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError as Kafka;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -139,6 +139,85 @@ async fn a_member_joins_works_and_leaves_in_every_version() {
         let gone = heartbeat::answer(&groups, request).await;
         assert_eq!(gone.error_code, Kafka::UnknownMemberId.code());
     }
+}
+
+/// A request as it is decoded, and the frame that its strings are slices of.
+fn received<T: Encodable + Decodable>(version: i16, request: &T) -> (Bytes, T) {
+    let mut bytes = BytesMut::new();
+    request.encode(&mut bytes, version).unwrap();
+    let frame = bytes.freeze();
+    let request = T::decode(&mut frame.clone(), version).unwrap();
+    assert!(!frame.is_unique());
+    (frame, request)
+}
+
+async fn waits_without_its_frame(frame: Bytes, answer: impl Future) {
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        biased;
+        _ = answer.as_mut() => panic!("it was answered"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(frame.is_unique());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_keep_what_they_need_and_not_their_frame() {
+    let control = FakeControl::default();
+    let groups = groups_over(&control);
+    control.set_away(true);
+    let connection = connection();
+    let protocol =
+        JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata("topics".into());
+    let request = JoinGroupRequest::default()
+        .with_group_id(group())
+        .with_session_timeout_ms(10_000)
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    let (frame, request) = received(9, &request);
+    waits_without_its_frame(frame, join_group::answer(&groups, &connection, 9, request)).await;
+
+    let other = || GroupId(text("other"));
+    let part = SyncGroupRequestAssignment::default()
+        .with_member_id(text("m"))
+        .with_assignment("part".into());
+    let request = SyncGroupRequest::default()
+        .with_group_id(other())
+        .with_member_id(text("m"))
+        .with_assignments(vec![part]);
+    let (frame, request) = received(4, &request);
+    waits_without_its_frame(frame, sync_group::answer(&groups, &connection, 4, request)).await;
+
+    let request = HeartbeatRequest::default().with_group_id(other()).with_member_id(text("m"));
+    let (frame, request) = received(4, &request);
+    waits_without_its_frame(frame, heartbeat::answer(&groups, request)).await;
+
+    let identity = MemberIdentity::default().with_member_id(text("m"));
+    let request = LeaveGroupRequest::default().with_group_id(other()).with_members(vec![identity]);
+    let (frame, request) = received(4, &request);
+    waits_without_its_frame(frame, leave_group::answer(&groups, &connection, 4, request)).await;
+
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(KafkaName(text("orders")))
+        .with_partitions(vec![place(0, 1, "text")]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(group())
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let (frame, request) = received(8, &request);
+    let known = |name: &TopicName| EVERYTHING.by_name(name);
+    let answer = offset_commit::answer(&groups, &connection, known, 8, request);
+    waits_without_its_frame(frame, answer).await;
+
+    let topic = OffsetFetchRequestTopics::default()
+        .with_name(KafkaName(text("orders")))
+        .with_partition_indexes(vec![0]);
+    let named =
+        OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(Some(vec![topic]));
+    let request = OffsetFetchRequest::default().with_groups(vec![named]);
+    let (frame, request) = received(8, &request);
+    let answer = offset_fetch::answer(&groups, &connection, &EVERYTHING, 8, request);
+    waits_without_its_frame(frame, answer).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +360,7 @@ async fn fetch(
         let named = OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(topics);
         OffsetFetchRequest::default().with_groups(vec![named])
     };
-    let response = offset_fetch::answer(groups, known, version, request).await;
+    let response = offset_fetch::answer(groups, &connection(), known, version, request).await;
     over_the_wire(version, &response)
 }
 
@@ -346,6 +425,18 @@ async fn a_partition_that_cannot_be_committed_fails_alone() {
     let too_large = Kafka::OffsetMetadataTooLarge.code();
     assert_eq!(codes(&done), [0, unknown, unknown, too_large, unknown, unknown]);
     assert_eq!(control.group_now("g").offsets.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_names_too_many_partitions_is_refused_for_each() {
+    let control = FakeControl::default();
+    let groups = groups_over(&control);
+    // The same one again and again: it is what is named that costs memory.
+    let done = commit(&groups, 8, vec![("orders", vec![place(0, 1, ""); 100_000])]).await;
+    let codes = codes(&done);
+    assert_eq!(codes.len(), 100_000);
+    assert!(codes.iter().all(|code| *code == Kafka::InvalidCommitOffsetSize.code()));
+    assert!(control.group_now("g").offsets.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

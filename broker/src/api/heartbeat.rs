@@ -34,6 +34,8 @@ pub(super) async fn answer(groups: &Groups, request: HeartbeatRequest) -> Heartb
         instance_id: optional_text(&request.group_instance_id),
         generation: request.generation_id,
     };
+    // The frame is not kept while the group is looked up.
+    drop(request);
     let code = match groups.heartbeat(&group, heartbeat).await {
         Ok(()) => 0,
         Err(error) => errors::group(error).code(),

@@ -40,16 +40,7 @@ pub(super) async fn answer(
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
     let group = GroupId(text(&request.group_id.0));
-    let identities = if version >= MANY_MEMBERS {
-        request.members
-    } else {
-        vec![MemberIdentity::default().with_member_id(request.member_id)]
-    };
-    // One more than there may be is enough to refuse them.
-    let members = identities.iter().take(MEMBERS_PER_GROUP_MAX + 1).map(leaving_of);
-    let leave = Leave { members: members.collect(), client: connection.address.ip() };
-    // The frame is not kept while the group is stored.
-    drop(identities);
+    let leave = Leave { members: leaving_of(version, request), client: connection.address.ip() };
     let asked = if version >= MANY_MEMBERS { leave.members.clone() } else { Vec::new() };
     let results = match groups.leave(&group, leave).await {
         Ok(results) => results,
@@ -70,12 +61,20 @@ pub(super) async fn answer(
     LeaveGroupResponse::default().with_members(responses.collect())
 }
 
-fn leaving_of(identity: &MemberIdentity) -> Leaving {
-    Leaving {
+/// Who leaves. The frame is not kept for it.
+fn leaving_of(version: i16, request: LeaveGroupRequest) -> Vec<Leaving> {
+    let identities = if version >= MANY_MEMBERS {
+        request.members
+    } else {
+        vec![MemberIdentity::default().with_member_id(request.member_id)]
+    };
+    let leaving = |identity: &MemberIdentity| Leaving {
         member_id: text(&identity.member_id),
         instance_id: optional_text(&identity.group_instance_id),
         reason: optional_text(&identity.reason),
-    }
+    };
+    // One more than there may be is enough to refuse them.
+    identities.iter().take(MEMBERS_PER_GROUP_MAX + 1).map(leaving).collect()
 }
 
 fn code_of(result: Result<(), GroupError>) -> i16 {

@@ -89,8 +89,12 @@ pub(super) async fn answer(
 /// What is kept to answer a request with.
 fn answer_bytes(request: &OffsetCommitRequest) -> usize {
     let of_topic = |topic: &OffsetCommitRequestTopic| {
-        let partitions = topic.partitions.len() * size_of::<(i32, PartitionPlan)>();
-        size_of::<TopicPlan>() + topic.name.len() + partitions
+        let of_partition = |partition: &OffsetCommitRequestPartition| {
+            let metadata = partition.committed_metadata.as_ref().map_or(0, |text| text.len());
+            size_of::<(i32, PartitionPlan)>() + metadata
+        };
+        let partitions = topic.partitions.iter().map(of_partition);
+        size_of::<TopicPlan>() + topic.name.len() + partitions.sum::<usize>()
     };
     request.topics.iter().map(of_topic).sum()
 }

@@ -31,7 +31,9 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName as KafkaName};
+use kafka_protocol::messages::{
+    GroupId as KafkaGroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName as KafkaName,
+};
 use ottla_control_api::view::TopicInfo;
 use ottla_format::command::CommittedOffset;
 use ottla_model::{GroupId, PartitionId, PartitionIndex, TopicId, TopicName};
@@ -51,11 +53,11 @@ const MANY_GROUPS: i16 = 8;
 /// Answers a request.
 pub async fn handle(
     context: &Context,
-    _connection: &ConnectionInfo,
+    connection: &ConnectionInfo,
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
-    answer(&context.groups, &*context.view, version, request).await
+    answer(&context.groups, connection, &*context.view, version, request).await
 }
 
 /// The topics this broker knows.
@@ -78,24 +80,53 @@ impl Topics for ottla_storage::view::View {
 
 pub(super) async fn answer(
     groups: &Groups,
+    connection: &ConnectionInfo,
     topics: &impl Topics,
     version: i16,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
+    let asked = asked_of(version, request);
+    let held = groups.reserve(connection.address.ip(), asked_bytes(&asked));
     let deadline = Instant::now() + LOAD_WAIT;
-    if version < MANY_GROUPS {
-        let asked = request.topics.map(|topics| topics.into_iter().map(Asked::from).collect());
-        let group = GroupId(text(&request.group_id.0));
-        return single_response(version, fetch(groups, topics, &group, asked, deadline).await);
-    }
-    let mut responses = Vec::new();
-    for named in request.groups {
-        let asked = named.topics.map(|topics| topics.into_iter().map(Asked::from).collect());
-        let group = GroupId(text(&named.group_id.0));
-        let fetched = fetch(groups, topics, &group, asked, deadline).await;
-        responses.push(group_response(fetched).with_group_id(named.group_id));
+    let mut responses = Vec::with_capacity(asked.len());
+    for (group, asked) in asked {
+        let fetched = if held.is_some() {
+            fetch(groups, topics, &group, asked, deadline).await
+        } else {
+            Err((GroupError::Loading, asked.unwrap_or_default()))
+        };
+        if version < MANY_GROUPS {
+            return single_response(version, fetched);
+        }
+        let group = KafkaGroupId(kafka_text(group.as_str()));
+        responses.push(group_response(fetched).with_group_id(group));
     }
     OffsetFetchResponse::default().with_groups(responses)
+}
+
+/// What a client asks for, group by group. The frame is not kept for it.
+fn asked_of(version: i16, request: OffsetFetchRequest) -> Vec<(GroupId, Option<Vec<Asked>>)> {
+    if version < MANY_GROUPS {
+        let asked = request.topics.map(|topics| topics.into_iter().map(Asked::from).collect());
+        return vec![(GroupId(text(&request.group_id.0)), asked)];
+    }
+    let asked = request.groups.into_iter().map(|named| {
+        let asked = named.topics.map(|topics| topics.into_iter().map(Asked::from).collect());
+        (GroupId(text(&named.group_id.0)), asked)
+    });
+    asked.collect()
+}
+
+/// What is kept of a request while offsets are read.
+fn asked_bytes(asked: &[(GroupId, Option<Vec<Asked>>)]) -> usize {
+    let of_topic = |topic: &Asked| {
+        size_of::<Asked>() + topic.name.len() + topic.partitions.len() * size_of::<i32>()
+    };
+    let of_group = |(group, topics): &(GroupId, Option<Vec<Asked>>)| {
+        let topics = topics.iter().flatten().map(of_topic);
+        size_of::<OffsetFetchResponseGroup>() + group.as_str().len() + topics.sum::<usize>()
+    };
+    asked.iter().map(of_group).sum()
 }
 
 /// Partitions of a topic that a client asks for.
@@ -106,13 +137,13 @@ struct Asked {
 
 impl From<OffsetFetchRequestTopics> for Asked {
     fn from(topic: OffsetFetchRequestTopics) -> Self {
-        Self { name: topic.name, partitions: topic.partition_indexes }
+        Self { name: KafkaName(kafka_text(&topic.name)), partitions: topic.partition_indexes }
     }
 }
 
 impl From<OffsetFetchRequestTopic> for Asked {
     fn from(topic: OffsetFetchRequestTopic) -> Self {
-        Self { name: topic.name, partitions: topic.partition_indexes }
+        Self { name: KafkaName(kafka_text(&topic.name)), partitions: topic.partition_indexes }
     }
 }
 

@@ -60,7 +60,7 @@ impl Groups {
             return Err(GroupError::NotCoordinator);
         }
         let client = request.client().unwrap_or(NO_CLIENT);
-        let held = self.memory.requests.try_reserve(client, sizes::request(&request));
+        let held = self.reserve(client, sizes::request(&request));
         let held = held.ok_or(GroupError::NotAvailable)?;
         let (reply, answer) = oneshot::channel();
         let in_use = InUse::default();

@@ -1,12 +1,14 @@
 //! The door to all groups of a broker.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ottla_control_api::{BrokerInfo, ControlPlane};
 use ottla_env::Random;
 use ottla_format::command::CommittedOffset;
 use ottla_model::{GroupId, PartitionId};
+use ottla_storage::write::Reservation;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -136,6 +138,12 @@ impl Groups {
         names::check_group_id(group)?;
         let state = read_group(&*self.control, &self.random, group, deadline).await?;
         Ok(state.offsets)
+    }
+
+    /// Memory for what a request keeps while it waits; `None` when its client or all of them have
+    /// too much waiting.
+    pub fn reserve(&self, client: IpAddr, bytes: usize) -> Option<Reservation> {
+        self.memory.requests.try_reserve(client, bytes)
     }
 
     /// How many groups are in memory.

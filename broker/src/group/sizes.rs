@@ -23,8 +23,8 @@ const PROTOCOL_BYTES: usize = 192;
 const PENDING_ID_BYTES: usize = 256;
 /// One part of an assignment.
 const PART_BYTES: usize = 128;
-/// One member that a request asks to remove.
-const LEAVING_BYTES: usize = 128;
+/// One member that a request asks to remove, and its place in the answer.
+const LEAVING_BYTES: usize = 192;
 /// One committed offset: its partition, its numbers, its text as an allocation of its own.
 const OFFSET_BYTES: usize = 128;
 /// A request without its strings.
