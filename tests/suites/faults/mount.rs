@@ -27,15 +27,20 @@ const NEW: &str = "new";
 /// What is read from the cache.
 const RECENT: &str = "recent";
 const GROUP: &str = "mount";
-/// Clients that write, and as many that read old data: each hangs, gives up and comes again.
-const CLIENTS: usize = 40;
+/// So many uploads, with their retries, would hang on all threads that the runtime has.
+const UPLOADS: (&str, &str) = ("OTTLA__PRODUCE__UPLOADS_MAX", "256");
+/// Clients that write, and others that read old data: each hangs, gives up and comes again.
+const WRITERS: usize = 100;
+const READERS: usize = 40;
 /// How long they wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// What needs no object is answered within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// Threads that may hang: the sum of the gates in `object-io`, which is 104, and a few that come
 /// and go.
 const HUNG_THREADS_MAX: f64 = 120.0;
+/// Fewer would show nothing.
+const HANGING_MIN: f64 = 20.0;
 /// A process that is told to end has ended.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -49,13 +54,13 @@ async fn write(client: &mut RawClient, topic: &str, value: String) -> Result<()>
 /// Hits the mount from many sides until `ended`.
 fn hit_the_mount(bootstrap: &str, ended: &Arc<AtomicBool>) -> JoinSet<()> {
     let mut clients = JoinSet::new();
-    for number in 0..2 * CLIENTS {
+    for number in 0..WRITERS + READERS {
         let (bootstrap, ended) = (bootstrap.to_owned(), Arc::clone(ended));
         clients.spawn(async move {
             while !ended.load(Ordering::Relaxed) {
                 let once = async {
                     let mut client = RawClient::connect(&bootstrap).await?;
-                    if number % 2 == 0 {
+                    if number < WRITERS {
                         return write(&mut client, NEW, "new".to_owned()).await;
                     }
                     let offset = (number * 7 % OLD_BATCHES) as i64;
@@ -84,7 +89,7 @@ async fn goes_on(server: &Ottla, member: &Member, client: &mut RawClient, at: i6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f60_a_mount_that_hangs_takes_nothing_else_along() -> Result<()> {
     let scratch = Scratch::new("f60")?;
-    let server = Ottla::new(&scratch, "ottla")?.env(CACHE.0, CACHE.1);
+    let server = Ottla::new(&scratch, "ottla")?.env(CACHE.0, CACHE.1).env(UPLOADS.0, UPLOADS.1);
     let (disk, mut server) = DiskFaults::below_objects(&scratch, server).await?;
     server.start().await?;
     let bootstrap = server.bootstrap();
@@ -117,6 +122,7 @@ async fn f60_a_mount_that_hangs_takes_nothing_else_along() -> Result<()> {
         at += 1;
         delay(Duration::from_millis(500)).await;
     }
+    ensure!(most - before >= HANGING_MIN, "only {most} threads, {before} before: nothing hangs");
     println!("f60: the mount hung for {hangs:?}, {before} threads before and {most} at most");
 
     disk.mend()?;

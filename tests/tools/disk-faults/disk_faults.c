@@ -13,6 +13,7 @@
  *                              synced ("sync"), wherever it is
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -167,6 +168,14 @@ int fsync(int fd) {
 
 OPENER(open)
 OPENER(open64)
+
+DIR *opendir(const char *path) {
+    if (is_below(path) && fault_after_freeze() == NO_FILES) {
+        errno = EMFILE;
+        return NULL;
+    }
+    return NEXT(opendir)(path);
+}
 
 int rename(const char *from, const char *to) {
     return change_fails(to) ? fails(EROFS) : NEXT(rename)(from, to);
