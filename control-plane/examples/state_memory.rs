@@ -9,15 +9,16 @@
 #![allow(clippy::print_stdout, reason = "a program for people")]
 #![allow(clippy::unwrap_used, reason = "a measurement that fails may panic")]
 
+use ottla_control_plane::checkpoint::Checkpoint;
 use ottla_control_plane::state::State;
 use ottla_format::command::{
-    Answer, Command, CommandBody, CommitBatch, CommitObject, CommitObjects, CreateTopic,
-    RegisterBroker,
+    Answer, Command, CommandBody, CommitBatch, CommitObject, CommitObjects, CommitOffsets,
+    CommittedOffset, CreateTopic, RegisterBroker,
 };
 use ottla_model::{
     AppliedIndex, Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition,
-    ClusterId, ObjectSeq, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId,
-    Sequence, TimestampMs, TopicId, TopicName,
+    ClusterId, GroupId, ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce,
+    ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId, TopicName,
 };
 use tokio::time::Instant;
 
@@ -58,6 +59,14 @@ impl Filled {
             replication_factor: 3,
             configs: Default::default(),
         }));
+    }
+
+    /// An offset in each of 1,000 partitions, under a name of so many bytes.
+    fn commit_offsets(&mut self, group: usize, name_bytes: usize) {
+        let offset = CommittedOffset { offset: Offset(9), leader_epoch: 0, metadata: "".into() };
+        let offsets = (0..1_000).map(|index| (partition(0, index), offset.clone())).collect();
+        let group = GroupId::from(format!("{group:0>name_bytes$}").as_str());
+        self.apply(CommandBody::CommitOffsets(CommitOffsets { author: AUTHOR, group, offsets }));
     }
 
     /// An object with a batch of ten records for each of these partitions.
@@ -122,7 +131,8 @@ fn case(
 }
 
 fn main() {
-    let parts: [(&str, fn()); 3] = [("wide", wide), ("extents", extents), ("objects", objects)];
+    let parts: [(&str, fn()); 4] =
+        [("wide", wide), ("extents", extents), ("objects", objects), ("groups", groups)];
     let named = std::env::args().nth(1);
     for (name, part) in parts {
         match &named {
@@ -225,6 +235,47 @@ fn objects() {
     );
 
     load_and_delete(deep);
+}
+
+/// Offsets under a short and under a long name, and what a checkpoint of them takes.
+fn groups() {
+    const GROUPS: usize = 100;
+    let mut all = Vec::new();
+    for name_bytes in [20, 249] {
+        let mut filled = Filled::new();
+        filled.create(0, 1_000);
+        let records_before = record_bytes(&filled.state);
+        case(
+            &format!("1,000 offsets each of {GROUPS} groups with names of {name_bytes} bytes"),
+            &mut filled,
+            |s| s.size().group_offsets,
+            |filled| (0..GROUPS).for_each(|group| filled.commit_offsets(group, name_bytes)),
+        );
+        let offsets = filled.state.size().group_offsets as f64;
+        let records = record_bytes(&filled.state) - records_before;
+        println!("    {:.1} bytes of records each", records as f64 / offsets);
+        all.push((name_bytes, offsets, filled));
+    }
+    // Behind all that is measured as memory: a checkpoint takes some, and gives it back.
+    for (name_bytes, offsets, mut filled) in all {
+        let path = std::env::temp_dir().join(format!("ottla-{}-{name_bytes}", std::process::id()));
+        let (mut checkpoint, _) = Checkpoint::open(&path, ClusterId(1)).unwrap();
+        let (copy, dirty) = filled.state.cut_checkpoint();
+        let began = Instant::now();
+        checkpoint.write(&copy, &dirty, b"").unwrap();
+        let took = began.elapsed();
+        let on_disk = checkpoint.bytes_on_disk().unwrap() as f64;
+        println!(
+            "names of {name_bytes} bytes: {:.1} bytes of checkpoint each, written in {took:?}",
+            on_disk / offsets
+        );
+        drop(checkpoint);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}
+
+fn record_bytes(state: &State) -> usize {
+    state.records().map(|(key, value)| key.len() + value.len()).sum()
 }
 
 fn load_and_delete(mut deep: Filled) {

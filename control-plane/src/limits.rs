@@ -33,6 +33,10 @@ pub const PRODUCERS_EXPIRED_MAX: usize = 10_000;
 /// Part of what the command means, as [`PRODUCERS_EXPIRED_MAX`] is.
 pub const GROUPS_EXPIRED_MAX: usize = 1_000;
 
+/// A command forgets no further group once so many offsets went with those before: a group may have one
+/// in each of [`PARTITIONS_MAX`] partitions. Part of what the command means, too.
+pub const GROUP_OFFSETS_EXPIRED_MAX: u64 = 10_000;
+
 /// How long a group's offsets outlive its last member and commit, unless a setting says otherwise:
 /// Kafka's default of `offsets.retention.minutes`.
 pub const OFFSETS_RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
@@ -156,6 +160,10 @@ pub const TICK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60
 /// A difference between the wall clock and replicated time that is worth a line in the log, in
 /// milliseconds.
 pub const CLOCK_STEP_REPORTED_MS: i64 = 1_000;
+
+/// How long after the time that a setting names a start may step time to the wall clock: long enough
+/// for every node to be restarted with it, short enough that a setting left behind does no harm.
+pub const CLOCK_STEP_ACCEPTED_FOR: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// Entries after which a snapshot is written, unless a setting says otherwise; a filled segment asks
 /// for one too. Bounds the replay after a lost checkpoint to a few seconds.

@@ -162,12 +162,19 @@ impl Checkpoint {
     }
 
     /// Whether its files are larger than `spare` bytes more than they need to be: than the state's
-    /// entries in memory, which take about three times what their records do, and than they were
-    /// after the first write into an empty tree. (Long texts of clients do not count in the former.)
+    /// entries in memory with the texts of clients, which take about three times what their records
+    /// do, and than they were after the first write into an empty tree.
     fn is_bloated(&self, copy: &State, spare: u64) -> Result<bool, CheckpointError> {
-        let Some(tree) = &self.tree else { return Ok(false) };
         let needed = copy.size().bytes().max(self.fresh_bytes);
-        Ok(tree.bytes_on_disk()? > needed.saturating_add(spare))
+        Ok(self.bytes_on_disk()? > needed.saturating_add(spare))
+    }
+
+    /// What its files take.
+    ///
+    /// # Errors
+    /// When the store cannot say.
+    pub fn bytes_on_disk(&self) -> Result<u64, CheckpointError> {
+        self.tree.as_ref().map_or(Ok(0), Tree::bytes_on_disk)
     }
 
     /// Deletes whatever is there and begins with an empty tree.

@@ -5,7 +5,7 @@ use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::Counter;
 
 /// The types, in the order of their counters.
-const TYPES: [&str; 16] = [
+const TYPES: [&str; 17] = [
     "register_broker",
     "fence_broker",
     "drain_broker",
@@ -22,6 +22,7 @@ const TYPES: [&str; 16] = [
     "accept_loss",
     "expire_groups",
     "expire_producers",
+    "step_time",
 ];
 
 /// One counter per type of command.
@@ -53,6 +54,7 @@ impl CommandCounters {
             CommandBody::AcceptLoss => 13,
             CommandBody::ExpireGroups { .. } => 14,
             CommandBody::ExpireProducers { .. } => 15,
+            CommandBody::StepTime(_) => 16,
         };
         if let Some(counter) = self.0.get(at) {
             counter.inc();

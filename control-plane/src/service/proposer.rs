@@ -67,13 +67,7 @@ impl Proposer {
     ) -> impl Future<Output = Result<Answered, CallError>> + Send + 'static {
         let began = Instant::now();
         let (answer, answered) = oneshot::channel();
-        let handed_over =
-            self.queue.try_send(Waiting { body, answer }).map_err(|error| match error {
-                TrySendError::Full(_) => {
-                    CallError::Unavailable("too many calls are waiting".to_owned())
-                }
-                TrySendError::Closed(_) => CallError::ShuttingDown,
-            });
+        let handed_over = self.hand_over(Waiting { body, answer });
         let (stopping, metrics) = (self.stopping.clone(), self.metrics.clone());
         async move {
             handed_over?;
@@ -92,6 +86,17 @@ impl Proposer {
             metrics.raft.proposal_seconds.time(began.elapsed());
             Ok(answer)
         }
+    }
+
+    fn hand_over(&self, waiting: Waiting) -> Result<(), CallError> {
+        // The state machine refuses it, too: here it does not become a part of the log.
+        waiting.body.check_texts().map_err(|error| CallError::Internal(error.to_string()))?;
+        self.queue.try_send(waiting).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                CallError::Unavailable("too many calls are waiting".to_owned())
+            }
+            TrySendError::Closed(_) => CallError::ShuttingDown,
+        })
     }
 }
 

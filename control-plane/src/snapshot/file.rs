@@ -43,7 +43,7 @@ pub(super) fn write(
         put_record(&mut payload, &key, &value);
         records += 1;
         if payload.len() > SNAPSHOT_BLOCK_BYTES_MAX {
-            return Err(too_large("a record", value.len()));
+            return Err(too_large("a record", key.len() + value.len()));
         }
         if payload.len() >= SNAPSHOT_BLOCK_BYTES {
             out.block(&payload, records).map_err(io_error(&described))?;
@@ -134,7 +134,9 @@ fn read(
     let damaged = |source| {
         let file = described.clone();
         match source {
-            DecodeError::UnsupportedVersion { .. } => SnapshotError::Newer { file, source },
+            DecodeError::UnsupportedVersion { .. } | DecodeError::OutdatedVersion { .. } => {
+                SnapshotError::OtherVersion { file, source }
+            }
             _ => SnapshotError::Damaged { file, source },
         }
     };

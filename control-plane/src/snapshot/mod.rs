@@ -60,9 +60,9 @@ pub enum SnapshotError {
         /// What is wrong.
         source: DecodeError,
     },
-    /// Written by a newer version.
+    /// Written by a newer version, or by one before the first release.
     #[error("{file}: {source}")]
-    Newer {
+    OtherVersion {
         /// Which file.
         file: String,
         /// Which version, and which ones can be read.
@@ -138,7 +138,7 @@ impl Snapshots {
     /// # Errors
     ///
     /// [`SnapshotError::Io`] when the directory cannot be used, [`SnapshotError::ForeignCluster`]
-    /// and [`SnapshotError::Newer`]; damaged files are reported in [`Opened`].
+    /// and [`SnapshotError::OtherVersion`]; damaged files are reported in [`Opened`].
     pub fn open(&self) -> Result<Opened, SnapshotError> {
         self.remove_leftovers()?;
         let mut opened = Opened::default();
@@ -149,7 +149,8 @@ impl Snapshots {
                     break;
                 }
                 Err(
-                    error @ (SnapshotError::ForeignCluster { .. } | SnapshotError::Newer { .. }),
+                    error @ (SnapshotError::ForeignCluster { .. }
+                    | SnapshotError::OtherVersion { .. }),
                 ) => return Err(error),
                 Err(error) => {
                     tracing::error!(%error, "a snapshot cannot be read; trying an older one");

@@ -1,10 +1,9 @@
 //! What a checkpoint must write: the records of the dirty keys, as a copy has them.
 
 use ottla_format::state::{
-    StateKey, StateKeyKind, put_committed_offset, put_extent_chunk, put_group_metadata,
-    put_idle_since, put_object_chunk, put_outcome,
+    StateKey, StateKeyKind, put_committed_offset, put_extent_chunk, put_object_chunk, put_outcome,
 };
-use ottla_model::{BrokerId, GroupId, PartitionId, ProducerId, TopicId};
+use ottla_model::{BrokerId, GroupNumber, PartitionId, ProducerId, TopicId};
 
 use super::State;
 use super::dirty::DirtyKeys;
@@ -51,13 +50,11 @@ impl State {
             );
         }
         dirty.brokers.iter().for_each(|broker| self.changed_broker(*broker, write));
-        for group in &dirty.groups {
-            self.changed_group(group, write);
-        }
+        dirty.groups.iter().for_each(|group| self.changed_group(*group, write));
         for (group, partition) in &dirty.group_offsets {
-            let known = self.groups.by_id.get(group);
+            let known = self.groups.by_number.get(group);
             let offset = known.and_then(|group| group.offsets.get(partition));
-            let key = StateKey::GroupOffset(group.clone(), *partition);
+            let key = StateKey::GroupOffset(*group, *partition);
             put_or_remove(&key, offset, |offset, out| put_committed_offset(out, offset), write);
         }
     }
@@ -121,14 +118,17 @@ impl State {
         }
     }
 
-    fn changed_group(&self, id: &GroupId, write: &mut dyn FnMut(RecordChange)) {
-        let known = self.groups.by_id.get(id);
-        let metadata = known.and_then(|group| group.metadata.as_deref());
-        let key = StateKey::Group(id.clone());
-        put_or_remove(&key, metadata, |metadata, out| put_group_metadata(out, metadata), write);
-        let key = StateKey::GroupIdle(id.clone());
-        let since = known.and_then(|group| group.idle_since.as_ref());
-        put_or_remove(&key, since, |since, out| put_idle_since(out, *since), write);
+    /// A group's own record; when it is gone, with its offsets. Numbers are not given twice: nothing is
+    /// put under this one again.
+    fn changed_group(&self, number: GroupNumber, write: &mut dyn FnMut(RecordChange)) {
+        let known = self.groups.by_number.get(&number);
+        let key = StateKey::Group(number);
+        put_or_remove(&key, known, |group, out| group.entry.put(out), write);
+        if known.is_none() {
+            let mut prefix = Vec::new();
+            StateKey::put_group_prefix(&mut prefix, StateKeyKind::GroupOffset, number);
+            write(RecordChange::RemovePrefix(prefix));
+        }
     }
 }
 

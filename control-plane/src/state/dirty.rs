@@ -3,12 +3,12 @@
 //! A set, never a queue: a key that changes a thousand times is in it once, and its value is taken
 //! from the state when the checkpoint is written. Partitions and producers, which change all the
 //! time, carry the number of the checkpoint period (the *generation*) in which they were last
-//! entered; entering one a second time costs a comparison. The set is bounded by
-//! [`DIRTY_KEYS_MAX`]: beyond it, everything counts as changed.
+//! entered; entering one a second time costs a comparison. Keys are short and of fixed length, so the
+//! set is bounded by their number, [`DIRTY_KEYS_MAX`]: beyond it, everything counts as changed.
 
 use std::collections::BTreeSet;
 
-use ottla_model::{BrokerId, GroupId, ObjectId, PartitionId, ProducerId, TopicId};
+use ottla_model::{BrokerId, GroupNumber, ObjectId, PartitionId, ProducerId, TopicId};
 
 use crate::limits::DIRTY_KEYS_MAX;
 
@@ -24,8 +24,8 @@ pub struct DirtyKeys {
     pub(super) object_chunks: BTreeSet<u64>,
     /// With their outcomes.
     pub(super) brokers: BTreeSet<BrokerId>,
-    pub(super) groups: BTreeSet<GroupId>,
-    pub(super) group_offsets: BTreeSet<(GroupId, PartitionId)>,
+    pub(super) groups: BTreeSet<GroupNumber>,
+    pub(super) group_offsets: BTreeSet<(GroupNumber, PartitionId)>,
 }
 
 impl DirtyKeys {
@@ -134,15 +134,15 @@ impl Dirty {
         }
     }
 
-    pub(super) fn group(&mut self, group: &GroupId) {
+    pub(super) fn group(&mut self, group: GroupNumber) {
         if !self.keys.everything {
-            self.keys.groups.insert(group.clone());
+            self.keys.groups.insert(group);
         }
     }
 
-    pub(super) fn group_offset(&mut self, group: &GroupId, partition: PartitionId) {
+    pub(super) fn group_offset(&mut self, group: GroupNumber, partition: PartitionId) {
         if !self.keys.everything {
-            self.keys.group_offsets.insert((group.clone(), partition));
+            self.keys.group_offsets.insert((group, partition));
         }
     }
 }

@@ -3,13 +3,15 @@
 //! Each walks the whole state: they are for checking, never for the apply path.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ottla_format::state::{BrokerStatus, ObjectStatus, StateKey};
-use ottla_model::{BrokerAuthor, ObjectId, Offset};
+use ottla_model::{BrokerAuthor, GroupNumber, ObjectId, Offset};
 use thiserror::Error;
 
 use super::State;
 use super::digest::Digest;
+use super::groups::Group;
 
 /// A promise that a state does not keep.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,6 +35,7 @@ impl State {
         sequenced(self)?;
         live(self)?;
         counted(self)?;
+        numbered(self)?;
         idle(self)?;
         extents_digest(self)?;
         digest(self)
@@ -146,17 +149,45 @@ pub fn counted(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Every group has a number of its own, below the counter, and is found by its id; it has members or
+/// an offset.
+pub fn numbered(state: &State) -> Result<(), Violation> {
+    let groups = &state.groups;
+    let ids: BTreeMap<_, _> = groups.by_number.iter().map(|(n, g)| (&g.entry.id, n)).collect();
+    if ids.len() != groups.by_number.len() || !ids.into_iter().eq(groups.numbers.iter()) {
+        return violated("the numbers of groups", format!("are {:?}", groups.numbers));
+    }
+    for (number, group) in &groups.by_number {
+        if *number >= state.books.counters.next_group {
+            return violated("the numbers of groups", format!("{number} was never given"));
+        }
+        if group.offsets.is_empty() && !group.entry.has_members() {
+            return violated("the groups", format!("{number} has neither members nor offsets"));
+        }
+    }
+    let of_group = |(number, group): (&GroupNumber, &Arc<Group>)| {
+        let topics: BTreeSet<_> = group.offsets.keys().map(|partition| partition.topic).collect();
+        topics.into_iter().map(|topic| (topic, *number)).collect::<Vec<_>>()
+    };
+    let wanted: BTreeSet<_> = groups.by_number.iter().flat_map(of_group).collect();
+    if !wanted.iter().eq(groups.by_topic.iter()) {
+        return violated("the index of groups by topic", format!("should be {wanted:?}"));
+    }
+    Ok(())
+}
+
 /// A group is in the index of idle ones exactly while it has no members, under the time since when,
 /// and otherwise in that of groups with members.
 pub fn idle(state: &State) -> Result<(), Violation> {
-    let groups = state.groups.by_id.iter();
-    let wanted = groups.filter_map(|(id, group)| Some((group.idle_place()?, id.clone())));
-    let wanted: BTreeSet<_> = wanted.collect();
-    if !wanted.iter().eq(state.groups.idle.iter()) {
+    let groups = || state.groups.by_number.iter();
+    let idle = groups().filter(|(_, group)| !group.entry.has_members());
+    let wanted: BTreeSet<_> = idle.map(|(number, g)| (g.entry.idle_since, *number)).collect();
+    let indexed = state.groups.idle.iter().map(|(since, number)| (Some(*since), *number));
+    if !wanted.iter().copied().eq(indexed) {
         return violated("the index of idle groups", format!("should be {wanted:?}"));
     }
-    let attended = state.groups.by_id.iter().filter(|(_, group)| group.has_members());
-    let wanted: Vec<_> = attended.map(|(id, _)| id).collect();
+    let attended = groups().filter(|(_, group)| group.entry.has_members());
+    let wanted: BTreeSet<_> = attended.map(|(_, group)| &group.entry.id).collect();
     if !wanted.iter().copied().eq(state.groups.attended.iter()) {
         return violated("the index of groups with members", format!("should be {wanted:?}"));
     }

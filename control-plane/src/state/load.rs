@@ -101,7 +101,11 @@ impl State {
         let inconsistent = |what| LoadError::Inconsistent { what, key };
         match record {
             StateRecord::Counters(counters) => self.books.counters = counters,
-            StateRecord::Topic(id, entry) => self.topics.insert(Topic::new(shown(id, entry))),
+            StateRecord::Topic(id, entry) => {
+                let topic = Topic::new(shown(id, entry));
+                self.books.tally.text_bytes += topic.text_bytes();
+                self.topics.insert(topic);
+            }
             StateRecord::Partition(id, entry) => self
                 .topics
                 .load_partition(id, Partition::load(entry))
@@ -131,14 +135,16 @@ impl State {
                 broker.outcomes.insert(seq, outcome);
             }
             StateRecord::DeletedTopics(topics) => self.topics.load_deleted(topics),
-            StateRecord::Group(id, metadata) => self.groups.load_metadata(&id, metadata),
-            StateRecord::GroupIdle(id, since) => self
-                .groups
-                .load_idle(&id, since)
-                .ok_or(inconsistent("an idle group that is none"))?,
-            StateRecord::GroupOffset(id, partition, offset) => {
+            StateRecord::Group(number, entry) => {
+                self.groups
+                    .load_record(number, entry)
+                    .ok_or(inconsistent("a group out of place"))?;
+            }
+            StateRecord::GroupOffset(number, partition, offset) => {
+                self.groups
+                    .load_offset(number, partition, offset)
+                    .ok_or(inconsistent("an offset without its group"))?;
                 self.books.tally.group_offsets += 1;
-                self.groups.load_offset(&id, partition, offset);
             }
         }
         Ok(())
@@ -171,7 +177,8 @@ impl State {
             }
         }
         self.topics.index_expiries();
-        self.groups.index();
+        let groups = self.groups.by_number.values();
+        self.books.tally.text_bytes += groups.map(|group| group.text_bytes()).sum::<u64>();
         Ok(())
     }
 }

@@ -8,7 +8,8 @@
 //! apply never fails and never panics. What is refused is said in the answer.
 //!
 //! Time is [`Counters::time`](ottla_format::state::Counters::time), the largest time of all
-//! commands so far: it never goes backward, whatever a leader stamps.
+//! commands so far: it never goes backward, whatever a leader stamps. How far the wall clock is from
+//! it is a number of the state, too (see [`time_step`]).
 //!
 //! # Shape
 //!
@@ -64,6 +65,7 @@ mod records;
 mod release;
 mod size;
 mod sweep;
+pub mod time_step;
 pub mod topics;
 
 #[cfg(test)]
@@ -166,6 +168,9 @@ impl State {
     }
 
     fn apply_body(&mut self, body: &CommandBody, changes: &mut Changes) -> Answer {
+        if let Err(too_long) = body.check_texts() {
+            return Answer::TooLong(too_long);
+        }
         match body {
             CommandBody::RegisterBroker(register) => {
                 Answer::Registered(self.brokers.register(register, &mut self.books, changes))
@@ -225,6 +230,7 @@ impl State {
                 self.accept_loss(changes);
                 Answer::Done
             }
+            CommandBody::StepTime(step) => Answer::TimeStepped(self.step_time(*step)),
         }
     }
 

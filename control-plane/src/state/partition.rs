@@ -135,7 +135,7 @@ impl Partition {
             }
         }
         let base_offset = self.next_offset;
-        let append_time = run.log_append.then_some(books.counters.time);
+        let append_time = run.log_append.then_some(books.counters.append_time());
         // Saturates after 2^63 records, which nobody stores.
         self.next_offset = Offset(base_offset.0.saturating_add(i64::from(records(batch))));
         let continued = open.as_mut().filter(|extent| end(extent) == Some(batch.position));

@@ -2,7 +2,7 @@
 
 use ottla_format::state::{
     CHUNK_LENGTH, StateKey, StateRecord, put_committed_offset, put_deleted_topics,
-    put_extent_chunk, put_group_metadata, put_idle_since, put_object_chunk, put_outcome,
+    put_extent_chunk, put_object_chunk, put_outcome,
 };
 use ottla_model::PartitionId;
 
@@ -22,8 +22,7 @@ pub(super) fn record(key: &StateKey, put_value: impl FnOnce(&mut Vec<u8>)) -> Re
 
 impl State {
     /// All records, in the order of their kinds, each after what it belongs to: the order in
-    /// which [`State::from_records`] wants them. (It is also the order of the keys' bytes, but for
-    /// groups.)
+    /// which [`State::from_records`] wants them. It is also the order of the keys' bytes.
     pub fn records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
         let counters = record(&StateKey::Counters, |out| self.books.counters.put(out));
         std::iter::once(counters)
@@ -32,7 +31,6 @@ impl State {
             .chain(self.broker_records())
             .chain(self.group_records())
             .chain(self.deleted_topics_record())
-            .chain(self.idle_records())
     }
 
     fn topic_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
@@ -83,24 +81,17 @@ impl State {
     }
 
     fn group_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
-        let metadata = self.groups.by_id.iter().filter_map(|(id, group)| {
-            let metadata = group.metadata.as_ref()?;
-            Some(record(&StateKey::Group(id.clone()), |out| put_group_metadata(out, metadata)))
-        });
-        let offsets = self.groups.by_id.iter().flat_map(|(id, group)| {
+        let groups = self.groups.by_number.iter();
+        let entries = groups
+            .clone()
+            .map(|(number, group)| record(&StateKey::Group(*number), |out| group.entry.put(out)));
+        let offsets = groups.flat_map(|(number, group)| {
             group.offsets.iter().map(move |(partition, offset)| {
-                let key = StateKey::GroupOffset(id.clone(), *partition);
+                let key = StateKey::GroupOffset(*number, *partition);
                 record(&key, |out| put_committed_offset(out, offset))
             })
         });
-        metadata.chain(offsets)
-    }
-
-    fn idle_records(&self) -> impl Iterator<Item = RecordBytes> + '_ {
-        self.groups.by_id.iter().filter_map(|(id, group)| {
-            let since = group.idle_since?;
-            Some(record(&StateKey::GroupIdle(id.clone()), |out| put_idle_since(out, since)))
-        })
+        entries.chain(offsets)
     }
 
     /// The digest, from every entry anew. Equal to [`State::digest`], always.
@@ -138,16 +129,10 @@ impl State {
                 digest.add(&StateKey::Outcome(id, *seq), |out| put_outcome(out, outcome));
             }
         }
-        for (id, group) in &self.groups.by_id {
-            if let Some(metadata) = &group.metadata {
-                let key = StateKey::Group(id.clone());
-                digest.add(&key, |out| put_group_metadata(out, metadata));
-            }
-            if let Some(since) = group.idle_since {
-                digest.add(&StateKey::GroupIdle(id.clone()), |out| put_idle_since(out, since));
-            }
+        for (number, group) in &self.groups.by_number {
+            digest.add(&StateKey::Group(*number), |out| group.entry.put(out));
             for (partition, offset) in &group.offsets {
-                let key = StateKey::GroupOffset(id.clone(), *partition);
+                let key = StateKey::GroupOffset(*number, *partition);
                 digest.add(&key, |out| put_committed_offset(out, offset));
             }
         }

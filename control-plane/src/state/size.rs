@@ -3,9 +3,11 @@
 
 use std::mem::size_of;
 
-use ottla_format::state::{ExtentEntry, ObjectEntry, ProducerEntry};
+use ottla_format::command::{GroupMember, GroupMetadata};
+use ottla_format::state::{ExtentEntry, GroupEntry, ObjectEntry, ProducerEntry};
 
 use super::State;
+use super::groups::Group;
 use super::partition::Partition;
 
 /// What a partition takes besides its header: its share of the topic's tree, the reference counts,
@@ -13,10 +15,11 @@ use super::partition::Partition;
 const PARTITION_OVERHEAD_BYTES: u64 = 192;
 /// What a producer takes besides its entry: most partitions have few, whose tree is mostly empty.
 const PRODUCER_OVERHEAD_BYTES: u64 = 192;
-/// What a topic, with its names and settings, or a group, with its members, takes about.
+/// What a topic or a group takes besides its texts: entries of the trees and indexes, the allocations
+/// of single texts.
 const NAMED_BYTES: u64 = 1_024;
-/// What a committed offset takes: key, entry, an entry of the tree.
-const GROUP_OFFSET_BYTES: u64 = 96;
+/// What a committed offset takes besides its text: key, entry, an entry of the tree. Measured as above.
+const GROUP_OFFSET_BYTES: u64 = 176;
 
 /// Entries that are counted one by one, because nothing else knows their number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub(super) struct Tally {
     pub objects: u64,
     pub producers: u64,
     pub group_offsets: u64,
+    pub text_bytes: u64,
 }
 
 /// How many entries of each kind a state has.
@@ -44,6 +48,9 @@ pub struct StateSize {
     pub groups: u64,
     /// Committed offsets of all groups.
     pub group_offsets: u64,
+    /// Bytes of what clients chose: names and configs of topics, ids and metadata of groups, texts
+    /// beside offsets.
+    pub text_bytes: u64,
 }
 
 impl StateSize {
@@ -57,35 +64,65 @@ impl StateSize {
             + self.objects * size_of::<(u8, ObjectEntry)>() as u64
             + self.producers * producer
             + self.group_offsets * GROUP_OFFSET_BYTES
+            + self.text_bytes
     }
 }
 
 impl State {
     /// How large the state is.
     pub fn size(&self) -> StateSize {
-        let Tally { extents, objects, producers, group_offsets } = self.books.tally;
+        let Tally { extents, objects, producers, group_offsets, text_bytes } = self.books.tally;
         StateSize {
             topics: self.topics.len() as u64,
             partitions: self.topics.partition_count() as u64,
             extents,
             objects,
             producers,
-            groups: self.groups.by_id.len() as u64,
+            groups: self.groups.by_number.len() as u64,
             group_offsets,
+            text_bytes,
         }
     }
 
     /// The same, counted anew.
     pub(super) fn recount(&self) -> StateSize {
         let partitions = || self.topics.iter().flat_map(|topic| topic.partitions());
+        let (topics, groups) = (self.topics.iter(), || self.groups.by_number.values());
         StateSize {
             topics: self.topics.iter().count() as u64,
             partitions: partitions().count() as u64,
             extents: partitions().map(|(_, p)| p.extents.iter_from(0).count() as u64).sum(),
             objects: self.objects.iter().count() as u64,
             producers: partitions().map(|(_, p)| p.producers.iter().count() as u64).sum(),
-            groups: self.groups.by_id.len() as u64,
-            group_offsets: self.groups.by_id.values().map(|g| g.offsets.len() as u64).sum(),
+            groups: self.groups.numbers.len() as u64,
+            group_offsets: groups().map(|group| group.offsets.len() as u64).sum(),
+            text_bytes: topics.map(|topic| topic.text_bytes()).sum::<u64>()
+                + groups().map(|group| group.text_bytes()).sum::<u64>(),
         }
     }
+}
+
+impl Group {
+    /// The bytes of its clients' texts: in the entry and beside the offsets.
+    pub(super) fn text_bytes(&self) -> u64 {
+        let offsets = self.offsets.values().map(|offset| offset.metadata.len() as u64);
+        text_bytes(&self.entry) + offsets.sum::<u64>()
+    }
+}
+
+/// The bytes of the texts in a group's entry, metadata and assignments of members included.
+pub(super) fn text_bytes(entry: &GroupEntry) -> u64 {
+    let of_member = |member: &GroupMember| {
+        let protocols = member.protocols.iter().map(|(name, bytes)| name.len() + bytes.len());
+        member.member_id.len()
+            + member.instance_id.as_deref().map_or(0, str::len)
+            + member.client_id.len()
+            + member.client_host.len()
+            + protocols.sum::<usize>()
+            + member.assignment.len()
+    };
+    let of_metadata = |metadata: &GroupMetadata| {
+        metadata.protocol_type.len() + metadata.members.iter().map(of_member).sum::<usize>()
+    };
+    (entry.id.as_str().len() + entry.metadata.as_deref().map_or(0, of_metadata)) as u64
 }

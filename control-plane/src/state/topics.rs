@@ -48,6 +48,12 @@ impl Topic {
             .map(move |(index, partition)| (PartitionId { topic, index }, &**partition))
     }
 
+    /// The bytes of its name and configs.
+    pub(super) fn text_bytes(&self) -> u64 {
+        let configs = self.info.configs.iter().map(|(name, value)| name.len() + value.len());
+        (self.info.name.as_str().len() + configs.sum::<usize>()) as u64
+    }
+
     /// Its own record; the partitions have theirs.
     pub fn entry(&self) -> TopicEntry {
         TopicEntry {
@@ -209,6 +215,7 @@ impl Topics {
         topic.add_partitions(partitions, books);
         books.digest.add(&StateKey::Topic(create.id), |out| topic.entry().put(out));
         books.dirty.topic(create.id);
+        books.tally.text_bytes += topic.text_bytes();
         changes.push(Change::Topic(Arc::clone(&topic.info)));
         self.insert(topic);
         Ok(())
@@ -268,6 +275,7 @@ impl Topics {
         };
         self.by_folded_name.remove(&folded(&topic.info.name));
         self.partition_count -= topic.partitions.len();
+        books.tally.text_bytes -= topic.text_bytes();
         let mut releases = Releases::default();
         for (id, partition) in topic.partitions() {
             self.expiry.drop_partition(id, partition);

@@ -2,23 +2,24 @@
 //!
 //! ```text
 //! key     00  (before every record)
-//! value   magic "OTCP" · version u16 = 2 · cluster u128 · applied u64 · digest u128
+//! value   magic "OTCP" · version u16 = 3 · cluster u128 · applied u64 · digest u128
 //!         · meta bytes · CRC-32C of all before u32
 //! ```
 //!
 //! It is written in the same batch as the records that it speaks of, so that the tree always holds
-//! one whole state. Version 1 had no records of when groups became idle. Meta is what the log needs to go on from here; opaque to this format.
+//! one whole state. Meta is what the log needs to go on from here; opaque to this format.
 
 use ottla_model::{AppliedIndex, ClusterId};
 
-use crate::codec::{DecodeError, Reader, Result, put_bytes};
+use crate::codec::{DecodeError, Reader, Result, check_version, put_bytes};
 
 /// The head's key.
 pub const CHECKPOINT_HEAD_KEY: [u8; 1] = [0];
 /// The first bytes of the head's value.
 pub const CHECKPOINT_MAGIC: [u8; 4] = *b"OTCP";
-/// The version that is written, and the highest that is read; the lowest is 1.
-pub const CHECKPOINT_VERSION: u16 = 2;
+/// The only version that is written and read. The ones before it, which were never released, kept
+/// offsets under the ids of their groups.
+pub const CHECKPOINT_VERSION: u16 = 3;
 
 /// Which state the tree holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,11 +64,7 @@ impl CheckpointHead {
         if stored != computed {
             return Err(DecodeError::BadChecksum { what: WHAT, stored, computed });
         }
-        let found = r.u16(WHAT)?;
-        if !(1..=CHECKPOINT_VERSION).contains(&found) {
-            let supported = CHECKPOINT_VERSION;
-            return Err(DecodeError::UnsupportedVersion { what: "checkpoint", found, supported });
-        }
+        check_version("the checkpoint", r.u16(WHAT)?, CHECKPOINT_VERSION)?;
         let head = Self {
             cluster: ClusterId(r.u128(WHAT)?),
             applied: AppliedIndex(r.u64(WHAT)?),

@@ -10,6 +10,8 @@
 //! option                    one byte 0 or 1, then the value if 1
 //! ```
 
+use std::cmp::Ordering;
+
 use thiserror::Error;
 
 /// Why bytes could not be decoded. All of them mean: these bytes are damaged or not ours.
@@ -51,6 +53,19 @@ pub enum DecodeError {
         /// The highest version that can be read.
         supported: u16,
     },
+    /// Written by an older version of Ottla, in a format that nothing reads any more.
+    #[error(
+        "{what} has format version {found}, which was never released; this version of ottla reads \
+         {oldest} and later ones. Begin with an empty data directory"
+    )]
+    OutdatedVersion {
+        /// The format.
+        what: &'static str,
+        /// The version that stands there.
+        found: u16,
+        /// The lowest version that can be read.
+        oldest: u16,
+    },
     /// A checksum does not fit its bytes.
     #[error("{what}: the checksum is {stored:08x}, the bytes have {computed:08x}")]
     BadChecksum {
@@ -75,6 +90,15 @@ pub enum DecodeError {
         /// The field.
         what: &'static str,
     },
+}
+
+/// Refuses every version but one, and says whether it is too new or too old.
+pub(crate) fn check_version(what: &'static str, found: u16, only: u16) -> Result<()> {
+    match found.cmp(&only) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(DecodeError::OutdatedVersion { what, found, oldest: only }),
+        Ordering::Greater => Err(DecodeError::UnsupportedVersion { what, found, supported: only }),
+    }
 }
 
 /// Result of decoding.

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use crate::command_texts::TextTooLong;
+
 use bytes::Bytes;
 use ottla_model::{
     Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId,
@@ -68,6 +70,8 @@ pub enum CommandBody {
         /// In replicated time.
         until: TimestampMs,
     },
+    /// Records are stamped with another time from now on, which no clock has counted up to.
+    StepTime(StepTime),
 }
 
 /// See [`CommandBody::RegisterBroker`]. Answered with [`Answer::Registered`].
@@ -298,6 +302,16 @@ pub struct GroupMember {
     pub assignment: Bytes,
 }
 
+/// See [`CommandBody::StepTime`]. Answered with [`Answer::TimeStepped`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepTime {
+    /// What the wall clock shows at the command's time.
+    pub wall: TimestampMs,
+    /// Whoever runs the cluster accepts the step. Otherwise it is refused once there is a topic, an
+    /// object or a group.
+    pub is_accepted: bool,
+}
+
 /// What the state machine answers to a command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -317,8 +331,12 @@ pub enum Answer {
     OffsetsCommitted(std::result::Result<Vec<PartitionId>, Fenced>),
     /// To [`CommandBody::PutGroup`].
     GroupStored(std::result::Result<(), Fenced>),
+    /// To [`CommandBody::StepTime`]: whether time was stepped.
+    TimeStepped(bool),
     /// To commands that cannot fail.
     Done,
+    /// To a command with a text that the state does not keep. Nothing was changed.
+    TooLong(TextTooLong),
 }
 
 /// The author's epoch is over.

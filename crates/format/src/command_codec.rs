@@ -22,6 +22,7 @@
 //! 14 AcceptLoss           (version 2)
 //! 15 ExpireGroups         until zigzag (version 2)
 //! 16 ExpireProducers      until zigzag (version 2)
+//! 17 StepTime             wall zigzag · accepted u8: 0 or 1 (version 3)
 //!
 //! author    broker zigzag · broker epoch varint
 //! object    seq varint · attempt varint · size varint · list of batch
@@ -36,7 +37,8 @@
 //!           [base sequence zigzag]   only with bit 3: has a producer
 //! ```
 //!
-//! A command has the lowest version that knows its kind: 1 up to kind 13, 2 from there on.
+//! A command has the lowest version that knows its kind: 1 up to kind 13, 2 up to kind 16, 3 from
+//! there on.
 //!
 //! A commit is most of the log, so its batches are written as what differs from the batch before;
 //! the first of a command differs from all zeros. A batch of a steady idempotent producer takes
@@ -44,25 +46,28 @@
 //! bytes are decoded to a command or to an error, that no memory is reserved by a claimed count,
 //! and that each command has one encoding that the decoder gives back unchanged.
 
+mod commit_objects;
+
 use std::collections::BTreeMap;
 
 use ottla_model::{
-    Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId,
-    ObjectId, ObjectSeq, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId,
-    Sequence, TimestampMs, TopicId, TopicName,
+    Az, BrokerAuthor, BrokerEpoch, BrokerId, GroupId, ObjectId, ObjectSeq, PartitionId,
+    PartitionIndex, ProcessNonce, TimestampMs, TopicId, TopicName,
 };
 
-use crate::codec::{DecodeError, Reader, Result, put_text, put_varint, put_zigzag};
+use commit_objects::{put_commit_objects, read_commit_objects};
+
+use crate::codec::{DecodeError, Reader, Result, put_flag, put_text, put_varint, put_zigzag};
 use crate::command::{
-    AbandonObject, AllocateProducerIds, Command, CommandBody, CommitBatch, CommitObject,
-    CommitObjects, CommitOffsets, CreatePartitions, CreateTopic, PutGroup, RegisterBroker,
+    AbandonObject, AllocateProducerIds, Command, CommandBody, CommitOffsets, CreatePartitions,
+    CreateTopic, PutGroup, RegisterBroker, StepTime,
 };
 use crate::state::{
     put_committed_offset, put_group_metadata, read_committed_offset, read_group_metadata,
 };
 
 /// The highest version that this code writes and reads.
-pub const COMMAND_VERSION: u8 = 2;
+pub const COMMAND_VERSION: u8 = 3;
 
 const REGISTER_BROKER: u8 = 1;
 const FENCE_BROKER: u8 = 2;
@@ -80,23 +85,19 @@ const FORGET_OBJECTS: u8 = 13;
 const ACCEPT_LOSS: u8 = 14;
 const EXPIRE_GROUPS: u8 = 15;
 const EXPIRE_PRODUCERS: u8 = 16;
-
-const SAME_TOPIC: u8 = 1 << 0;
-const SAME_INDEX: u8 = 1 << 1;
-const CONTIGUOUS: u8 = 1 << 2;
-const HAS_PRODUCER: u8 = 1 << 3;
-const SAME_PRODUCER: u8 = 1 << 4;
-const ALL_FLAGS: u8 = SAME_TOPIC | SAME_INDEX | CONTIGUOUS | HAS_PRODUCER | SAME_PRODUCER;
+const STEP_TIME: u8 = 17;
 
 /// The fewest bytes that a list item can take, for [`Reader::count`].
-const OBJECT_BYTES_MIN: usize = 4;
-const BATCH_BYTES_MIN: usize = 4;
 const CONFIG_BYTES_MIN: usize = 2;
 const OFFSET_BYTES_MIN: usize = 20;
 
 /// The lowest version that knows a kind of command.
 fn version_of(kind: u8) -> u8 {
-    if kind <= FORGET_OBJECTS { 1 } else { 2 }
+    match kind {
+        0..=FORGET_OBJECTS => 1,
+        ACCEPT_LOSS..=EXPIRE_PRODUCERS => 2,
+        _ => 3,
+    }
 }
 
 fn kind_of(body: &CommandBody) -> u8 {
@@ -117,6 +118,7 @@ fn kind_of(body: &CommandBody) -> u8 {
         CommandBody::AcceptLoss => ACCEPT_LOSS,
         CommandBody::ExpireGroups { .. } => EXPIRE_GROUPS,
         CommandBody::ExpireProducers { .. } => EXPIRE_PRODUCERS,
+        CommandBody::StepTime(_) => STEP_TIME,
     }
 }
 
@@ -158,6 +160,10 @@ impl Command {
             CommandBody::Tick | CommandBody::AcceptLoss => {}
             CommandBody::ExpireGroups { until } | CommandBody::ExpireProducers { until } => {
                 put_zigzag(out, until.0);
+            }
+            CommandBody::StepTime(step) => {
+                put_zigzag(out, step.wall.0);
+                put_flag(out, step.is_accepted);
             }
         }
     }
@@ -210,6 +216,10 @@ impl Command {
             ACCEPT_LOSS => CommandBody::AcceptLoss,
             EXPIRE_GROUPS => CommandBody::ExpireGroups { until: read_until(r)? },
             EXPIRE_PRODUCERS => CommandBody::ExpireProducers { until: read_until(r)? },
+            STEP_TIME => CommandBody::StepTime(StepTime {
+                wall: TimestampMs(r.zigzag("wall clock")?),
+                is_accepted: r.flag("accepted step")?,
+            }),
             other => {
                 return Err(DecodeError::Invalid {
                     what: "command kind",
@@ -263,145 +273,6 @@ fn read_register_broker(r: &mut Reader<'_>) -> Result<RegisterBroker> {
         host: r.text("host")?.to_owned(),
         port: r.u16("port")?,
     })
-}
-
-/// What the next batch is written as the difference to.
-struct Before {
-    partition: PartitionId,
-    end: u64,
-    max_timestamp: i64,
-    producer: (ProducerId, ProducerEpoch),
-}
-
-impl Before {
-    const NOTHING: Self = Self {
-        partition: PartitionId { topic: TopicId::ZERO, index: PartitionIndex(0) },
-        end: 0,
-        max_timestamp: 0,
-        producer: (ProducerId(0), ProducerEpoch(0)),
-    };
-
-    /// Positions of the next object start over; partitions and producers often repeat.
-    fn next_object(&mut self) {
-        self.end = 0;
-    }
-
-    fn advance(&mut self, batch: &CommitBatch) {
-        self.partition = batch.partition;
-        self.end = batch.position.0.wrapping_add(u64::from(batch.length));
-        self.max_timestamp = batch.max_timestamp.0;
-        if let Some(producer) = batch.producer {
-            self.producer = (producer.id, producer.epoch);
-        }
-    }
-}
-
-fn put_commit_objects(out: &mut Vec<u8>, commit: &CommitObjects) {
-    put_author(out, commit.author);
-    put_varint(out, commit.frontier.0);
-    put_varint(out, commit.objects.len() as u64);
-    let mut before = Before::NOTHING;
-    for object in &commit.objects {
-        before.next_object();
-        put_varint(out, object.seq.0);
-        put_varint(out, u64::from(object.attempt.0));
-        put_varint(out, object.size);
-        put_varint(out, object.batches.len() as u64);
-        for batch in &object.batches {
-            put_batch(out, batch, &before);
-            before.advance(batch);
-        }
-    }
-}
-
-fn read_commit_objects(r: &mut Reader<'_>) -> Result<CommitObjects> {
-    let author = read_author(r)?;
-    let frontier = ObjectSeq(r.varint("frontier")?);
-    let count = r.count(OBJECT_BYTES_MIN, "object count")?;
-    let mut before = Before::NOTHING;
-    let mut objects = Vec::with_capacity(count);
-    for _ in 0..count {
-        before.next_object();
-        let seq = ObjectSeq(r.varint("object sequence")?);
-        let attempt = Attempt(r.narrow("attempt")?);
-        let size = r.varint("object size")?;
-        let batch_count = r.count(BATCH_BYTES_MIN, "batch count")?;
-        let mut batches = Vec::with_capacity(batch_count);
-        for _ in 0..batch_count {
-            let batch = read_batch(r, &before)?;
-            before.advance(&batch);
-            batches.push(batch);
-        }
-        objects.push(CommitObject { seq, attempt, size, batches });
-    }
-    Ok(CommitObjects { author, frontier, objects })
-}
-
-fn put_batch(out: &mut Vec<u8>, batch: &CommitBatch, before: &Before) {
-    let same_topic = batch.partition.topic == before.partition.topic;
-    let same_index = batch.partition.index == before.partition.index;
-    let contiguous = batch.position.0 == before.end;
-    let same_producer = batch.producer.is_some_and(|p| (p.id, p.epoch) == before.producer);
-    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-    out.push(
-        flag(same_topic, SAME_TOPIC)
-            | flag(same_index, SAME_INDEX)
-            | flag(contiguous, CONTIGUOUS)
-            | flag(batch.producer.is_some(), HAS_PRODUCER)
-            | flag(same_producer, SAME_PRODUCER),
-    );
-    if !same_topic {
-        put_topic(out, batch.partition.topic);
-    }
-    if !same_index {
-        put_zigzag(out, i64::from(batch.partition.index.0));
-    }
-    if !contiguous {
-        put_zigzag(out, batch.position.0.wrapping_sub(before.end) as i64);
-    }
-    put_varint(out, u64::from(batch.length));
-    put_zigzag(out, i64::from(batch.last_offset_delta));
-    put_zigzag(out, batch.max_timestamp.0.wrapping_sub(before.max_timestamp));
-    if let Some(producer) = batch.producer {
-        if !same_producer {
-            put_zigzag(out, producer.id.0);
-            put_zigzag(out, i64::from(producer.epoch.0));
-        }
-        put_zigzag(out, i64::from(producer.base_sequence.0));
-    }
-}
-
-fn read_batch(r: &mut Reader<'_>, before: &Before) -> Result<CommitBatch> {
-    let flags = r.u8("batch flags")?;
-    let has = |bit: u8| flags & bit != 0;
-    if flags & !ALL_FLAGS != 0 || (has(SAME_PRODUCER) && !has(HAS_PRODUCER)) {
-        return Err(DecodeError::Invalid { what: "batch flags", value: i128::from(flags) });
-    }
-    let topic = if has(SAME_TOPIC) { before.partition.topic } else { read_topic(r)? };
-    let index = if has(SAME_INDEX) {
-        before.partition.index
-    } else {
-        PartitionIndex(r.narrow_zigzag("partition index")?)
-    };
-    let gap = if has(CONTIGUOUS) { 0 } else { r.zigzag("batch position")? };
-    let position = BytePosition(before.end.wrapping_add(gap as u64));
-    let length = r.narrow("batch length")?;
-    let last_offset_delta = r.narrow_zigzag("last offset delta")?;
-    let max_timestamp = TimestampMs(before.max_timestamp.wrapping_add(r.zigzag("max timestamp")?));
-    let producer = if has(HAS_PRODUCER) {
-        let (id, epoch) = if has(SAME_PRODUCER) {
-            before.producer
-        } else {
-            let id = ProducerId(r.zigzag("producer id")?);
-            (id, ProducerEpoch(r.narrow_zigzag("producer epoch")?))
-        };
-        let base_sequence = Sequence(r.narrow_zigzag("base sequence")?);
-        Some(BatchProducer { id, epoch, base_sequence })
-    } else {
-        None
-    };
-    let partition = PartitionId { topic, index };
-    Ok(CommitBatch { partition, position, length, last_offset_delta, max_timestamp, producer })
 }
 
 fn put_create_topic(out: &mut Vec<u8>, create: &CreateTopic) {

@@ -13,6 +13,8 @@ pub mod checksum;
 pub mod codec;
 pub mod command;
 pub mod command_codec;
+pub mod command_texts;
+pub mod limits;
 pub mod node_identity;
 pub mod object;
 pub mod raft_entry;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   0   4  magic "OTND"
-//!   4   2  version = 1: the layout of the whole directory
+//!   4   2  version = 2: the layout of the whole directory
 //!   6   2  zero
 //!   8  16  cluster id
 //!  24   8  node
@@ -12,12 +12,13 @@
 
 use ottla_model::ClusterId;
 
-use crate::codec::{DecodeError, Reader, Result};
+use crate::codec::{DecodeError, Reader, Result, check_version};
 
 /// The first bytes of an identity file.
 pub const IDENTITY_MAGIC: [u8; 4] = *b"OTND";
-/// The version of the directory layout that is written, and the highest that is read.
-pub const IDENTITY_VERSION: u16 = 1;
+/// The version of the directory layout, the only one that is written and read. Version 1, which was
+/// never released, has another state under the same commands.
+pub const IDENTITY_VERSION: u16 = 2;
 /// Length of an identity file.
 pub const IDENTITY_BYTES: usize = 36;
 
@@ -60,13 +61,7 @@ impl NodeIdentity {
             return Err(DecodeError::BadChecksum { what: "identity", stored, computed });
         }
         let version = head.u16("version")?;
-        if version != IDENTITY_VERSION {
-            return Err(DecodeError::UnsupportedVersion {
-                what: "the controller's data directory",
-                found: version,
-                supported: IDENTITY_VERSION,
-            });
-        }
+        check_version("the controller's data directory", version, IDENTITY_VERSION)?;
         reader.finish("identity")?;
         let reserved = head.u16("reserved")?;
         if reserved != 0 {
@@ -86,9 +81,23 @@ mod tests {
 
     #[test]
     fn the_golden_identity_is_read_and_written_byte_for_byte() {
-        let golden = include_bytes!("../golden/node_identity_v1.bin");
+        let golden = include_bytes!("../golden/node_identity_v2.bin");
         assert_eq!(NodeIdentity::decode(golden).unwrap(), identity());
         assert_eq!(identity().encode(), *golden);
+    }
+
+    #[test]
+    fn a_directory_of_another_version_is_named_as_such() {
+        let of_version = |version: u16| {
+            let mut bytes = identity().encode();
+            bytes[4..6].copy_from_slice(&version.to_le_bytes());
+            let crc = crc32c::crc32c(&bytes[0..32]);
+            bytes[32..36].copy_from_slice(&crc.to_le_bytes());
+            NodeIdentity::decode(&bytes).unwrap_err()
+        };
+        let what = "the controller's data directory";
+        assert_eq!(of_version(1), DecodeError::OutdatedVersion { what, found: 1, oldest: 2 });
+        assert_eq!(of_version(3), DecodeError::UnsupportedVersion { what, found: 3, supported: 2 });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! header
 //!   0   4  magic "OTSN"
-//!   4   2  version = 2
+//!   4   2  version = 3
 //!   6   2  zero
 //!   8  16  cluster id
 //!  24   8  applied: index of the last log entry that is part of it
@@ -36,13 +36,13 @@
 
 use ottla_model::{AppliedIndex, ClusterId};
 
-use crate::codec::{DecodeError, Reader, Result, put_bytes};
+use crate::codec::{DecodeError, Reader, Result, check_version, put_bytes};
 
 /// The first bytes of a snapshot.
 pub const SNAPSHOT_MAGIC: [u8; 4] = *b"OTSN";
-/// The version that is written, and the highest that is read; the lowest is 1, which had no records
-/// of when groups became idle.
-pub const SNAPSHOT_VERSION: u16 = 2;
+/// The only version that is written and read. The ones before it, which were never released, kept
+/// offsets under the ids of their groups.
+pub const SNAPSHOT_VERSION: u16 = 3;
 /// Length of the header without its meta.
 pub const SNAPSHOT_HEADER_BYTES: usize = 60;
 /// Length of a block's header, and of the part of the footer that stands in its place.
@@ -108,14 +108,7 @@ impl SnapshotHeader {
         }
         let version = r.u16(WHAT)?;
         check(WHAT, bytes)?;
-        if !(1..=SNAPSHOT_VERSION).contains(&version) {
-            let supported = SNAPSHOT_VERSION;
-            return Err(DecodeError::UnsupportedVersion {
-                what: "snapshot",
-                found: version,
-                supported,
-            });
-        }
+        check_version("a snapshot", version, SNAPSHOT_VERSION)?;
         zero(r.u16(WHAT)?.into())?;
         let header = Self {
             cluster: ClusterId(r.u128(WHAT)?),
@@ -286,8 +279,7 @@ fn limit(what: &'static str, value: usize, max: usize) -> Result<()> {
 mod tests {
     use super::*;
 
-    const GOLDEN_V1: &[u8] = include_bytes!("../golden/snapshot_v1.bin");
-    const GOLDEN_V2: &[u8] = include_bytes!("../golden/snapshot_v2.bin");
+    const GOLDEN: &[u8] = include_bytes!("../golden/snapshot_v3.bin");
 
     fn file() -> Vec<u8> {
         let mut out =
@@ -340,13 +332,26 @@ mod tests {
     }
 
     #[test]
-    fn golden_snapshots_are_read_and_the_newest_is_written_byte_for_byte() {
-        assert_eq!(file(), GOLDEN_V2);
-        for golden in [GOLDEN_V1, GOLDEN_V2] {
-            let records = read(golden).unwrap();
-            assert_eq!(records.len(), 4);
-            assert_eq!(records[2], (vec![1, 1], b"value".to_vec()));
-        }
+    fn the_golden_snapshot_is_read_and_written_byte_for_byte() {
+        assert_eq!(file(), GOLDEN);
+        let records = read(GOLDEN).unwrap();
+        assert_eq!(records.len(), 4);
+        assert_eq!(records[2], (vec![1, 1], b"value".to_vec()));
+    }
+
+    #[test]
+    fn a_snapshot_of_another_version_is_named_as_such() {
+        let of_version = |version: u16| {
+            let mut bytes = [0; SNAPSHOT_HEADER_BYTES];
+            bytes.copy_from_slice(&file()[..SNAPSHOT_HEADER_BYTES]);
+            bytes[4..6].copy_from_slice(&version.to_le_bytes());
+            let crc = crc32c::crc32c(&bytes[..56]);
+            bytes[56..60].copy_from_slice(&crc.to_le_bytes());
+            SnapshotHeader::decode(&bytes).unwrap_err()
+        };
+        let what = "a snapshot";
+        assert_eq!(of_version(2), DecodeError::OutdatedVersion { what, found: 2, oldest: 3 });
+        assert_eq!(of_version(4), DecodeError::UnsupportedVersion { what, found: 4, supported: 3 });
     }
 
     #[test]

@@ -10,11 +10,13 @@
 //! 06 chunk u64                                            list of (slot u8 · object) (at most 256)
 //! 07 broker u32                                           broker
 //! 08 broker u32 · sequence u64                            outcome
-//! 09 group bytes                                          group metadata
-//! 0a length u32 · group bytes · topic u128 · partition u32   committed offset
+//! 09 group u64                                            group
+//! 0a group u64 · topic u128 · partition u32               committed offset
 //! 0b                                                      list of (topic u128): deleted ones
-//! 0c group bytes                                          zigzag: idle since then
 //! ```
+//!
+//! A group stands under the number that the state gave it. Its id, which a client chose, is in its
+//! own record and nowhere else: a long one is paid for once, and not once per offset.
 //!
 //! Numbers in keys are big-endian, so that a key's kind and owner are a prefix of it and one range
 //! holds all of a topic's, a partition's or a group's records. Values use the variable-length
@@ -39,8 +41,8 @@ mod topic;
 
 pub use broker::{BrokerEntry, BrokerStatus, put_outcome};
 pub use counters::Counters;
-pub use group::{put_committed_offset, put_group_metadata, put_idle_since};
-pub(crate) use group::{read_committed_offset, read_group_metadata, read_idle_since};
+pub use group::{GroupEntry, put_committed_offset, put_group_metadata};
+pub(crate) use group::{read_committed_offset, read_group_metadata};
 pub use key::{StateKey, StateKeyKind};
 pub use object::{ObjectEntry, ObjectStatus};
 pub use partition::{ExtentEntry, PartitionEntry};

@@ -14,7 +14,7 @@ mod producer;
 mod time;
 
 pub use broker::{Az, BrokerAuthor, BrokerEpoch, BrokerId, ClusterId, ProcessNonce};
-pub use name::{GroupId, NameError, TopicName};
+pub use name::{GroupId, GroupNumber, NameError, TopicName};
 pub use object::{Attempt, ObjectId, ObjectName, ObjectSeq};
 pub use offset::{AppliedIndex, BytePosition, LEADER_EPOCH, LeaderEpoch, Offset};
 pub use partition::{PartitionId, PartitionIndex, TopicId};

@@ -98,6 +98,18 @@ impl fmt::Display for GroupId {
     }
 }
 
+/// The short number that the replicated state gives a group when it comes to be. Whatever is kept of
+/// the group by the thousand stands under it and not under the id, which a client chooses. No number
+/// is given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupNumber(pub u64);
+
+impl fmt::Display for GroupNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

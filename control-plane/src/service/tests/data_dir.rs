@@ -25,13 +25,15 @@ async fn another_nodes_directory_and_a_lost_or_damaged_identity_are_refused() {
     assert!(matches!(start(other).await, Err(StartError::OtherNode { found: 1, .. })));
     let identity = folder.path().join("controller/identity");
     let bytes = std::fs::read(&identity).unwrap();
-    let mut newer = bytes.clone();
-    newer[4] = 9;
-    let crc = crc32c::crc32c(&newer[..32]);
-    newer[32..].copy_from_slice(&crc.to_le_bytes());
-    std::fs::write(&identity, newer).unwrap();
-    let error = start(options(folder.path())).await.unwrap_err().to_string();
-    assert!(error.contains("format version 9"), "{error}");
+    for (version, why) in [(9, "format version 9"), (1, "version 1, which was never released")] {
+        let mut other = bytes.clone();
+        other[4] = version;
+        let crc = crc32c::crc32c(&other[..32]);
+        other[32..].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&identity, other).unwrap();
+        let error = start(options(folder.path())).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
     std::fs::remove_file(&identity).unwrap();
     assert!(matches!(start(options(folder.path())).await, Err(StartError::IdentityMissing { .. })));
 }

@@ -1,12 +1,13 @@
 //! Groups: offsets and metadata.
 
 use ottla_format::command::*;
-use ottla_format::state::StateRecord;
+use ottla_format::limits::{CONFIG_VALUE_BYTES_MAX, GROUP_ID_BYTES_MAX};
+use ottla_format::state::StateKey;
 use ottla_model::*;
 
 use super::fixture::*;
-use crate::limits::GROUPS_EXPIRED_MAX;
-use crate::state::{RecordDigest, State, StateIdentity};
+use crate::limits::{GROUP_OFFSETS_EXPIRED_MAX, GROUPS_EXPIRED_MAX};
+use crate::state::changed::RecordChange;
 
 fn offset(offset: i64) -> CommittedOffset {
     CommittedOffset { offset: Offset(offset), leader_epoch: -1, metadata: "".into() }
@@ -175,26 +176,107 @@ fn a_command_forgets_a_bounded_number_of_groups_the_longest_idle_first() {
     assert_eq!(fixture.state.size().groups, 0);
 }
 
-/// Its time counts from when it is first seen.
 #[test]
-fn a_group_of_an_older_version_is_kept_for_the_whole_time() {
+fn a_command_forgets_no_further_group_once_many_offsets_went() {
     let mut fixture = Fixture::new();
-    commit(&mut fixture, "g", &[(partition(1, 0), 5)]);
-    let state = &fixture.state;
-    let records = state.records().filter(|(key, _)| key[0] != 12);
-    let mut digest = RecordDigest::default();
-    let records: Vec<_> = records.collect();
-    for (key, value) in &records {
-        digest.add(&StateRecord::decode(key, value).unwrap());
+    let partitions = GROUP_OFFSETS_EXPIRED_MAX as i32 / 2;
+    fixture.create_topic(2, "wide", partitions).unwrap();
+    let offsets: Vec<_> = (0..partitions).map(|index| (partition(2, index), 5)).collect();
+    for group in ["a", "b", "c"] {
+        commit(&mut fixture, group, &offsets);
     }
-    let identity = StateIdentity { digest: digest.sum(), ..state.identity() };
-    fixture.state = State::from_records(identity, records).unwrap();
-    fixture.time = 50_000;
-    expire(&mut fixture, 40_000);
-    assert_eq!(stored(&fixture, "g"), Some(vec![5]));
-    fixture.time = 90_000;
-    expire(&mut fixture, 49_999);
-    assert_eq!(stored(&fixture, "g"), Some(vec![5]));
-    expire(&mut fixture, 50_000);
+    expire(&mut fixture, i64::MAX);
+    assert_eq!(fixture.state.size().groups, 1);
+    expire(&mut fixture, i64::MAX);
+    assert_eq!(fixture.state.size().groups, 0);
+}
+
+#[test]
+fn a_group_that_comes_back_has_another_number_and_nothing_of_before() {
+    let mut fixture = Fixture::new();
+    commit(&mut fixture, "g", &[(partition(1, 0), 5), (partition(1, 1), 6)]);
+    fixture.time = 9_000;
+    expire(&mut fixture, 8_999);
     assert_eq!(stored(&fixture, "g"), None);
+    commit(&mut fixture, "other", &[(partition(1, 1), 7)]);
+    commit(&mut fixture, "g", &[(partition(1, 0), 8)]);
+    assert_eq!(stored(&fixture, "g"), Some(vec![8]));
+    let numbers = fixture.state.groups.numbers.values().map(|number| number.0);
+    assert_eq!(numbers.collect::<Vec<_>>(), [2, 1]);
+}
+
+#[test]
+fn a_checkpoint_forgets_a_group_with_all_of_its_offsets() {
+    let mut fixture = Fixture::new();
+    commit(&mut fixture, "g", &[(partition(1, 0), 5), (partition(1, 1), 6)]);
+    commit(&mut fixture, "h", &[(partition(1, 0), 5)]);
+    put(&mut fixture, "h", 1);
+    drop(fixture.state.cut_checkpoint());
+    fixture.time = 9_000;
+    expire(&mut fixture, 9_000);
+    commit(&mut fixture, "g", &[(partition(1, 0), 7)]);
+    let (copy, dirty) = fixture.state.cut_checkpoint();
+    let (mut put, mut gone) = (Vec::new(), Vec::new());
+    copy.changed_records(&dirty, &mut |change| match change {
+        RecordChange::Put((key, _)) => put.push(StateKey::decode(&key).unwrap()),
+        RecordChange::Remove(key) => gone.push(key),
+        RecordChange::RemovePrefix(prefix) => gone.push(prefix),
+    });
+    let (old, new) = (GroupNumber(0), GroupNumber(2));
+    let offset = StateKey::GroupOffset(new, partition(1, 0));
+    assert_eq!(put, [StateKey::Counters, StateKey::Group(new), offset]);
+    let prefix = StateKey::GroupOffset(old, partition(0, 0)).to_bytes()[..9].to_vec();
+    assert_eq!(gone, [StateKey::Group(old).to_bytes(), prefix]);
+}
+
+/// One client's long id is kept once, whatever hangs under it.
+#[test]
+fn a_long_group_id_is_not_repeated_for_each_offset() {
+    const PARTITIONS: i32 = 1_000;
+    let mut sizes = Vec::new();
+    for id_bytes in [1, GROUP_ID_BYTES_MAX] {
+        let mut fixture = Fixture::new();
+        fixture.create_topic(2, "wide", PARTITIONS).unwrap();
+        let before: usize = fixture.state.records().map(|(k, v)| k.len() + v.len()).sum();
+        let offsets: Vec<_> = (0..PARTITIONS).map(|index| (partition(2, index), 5)).collect();
+        commit(&mut fixture, &"g".repeat(id_bytes), &offsets);
+        let after: usize = fixture.state.records().map(|(k, v)| k.len() + v.len()).sum();
+        assert_eq!(fixture.state.size().group_offsets, PARTITIONS as u64);
+        sizes.push((after - before, fixture.state.size().bytes()));
+    }
+    let longer = GROUP_ID_BYTES_MAX - 1;
+    assert!(sizes[1].0 - sizes[0].0 <= longer + 2, "records take {sizes:?}");
+    assert_eq!(sizes[1].1 - sizes[0].1, longer as u64, "and memory: {sizes:?}");
+}
+
+#[test]
+fn texts_that_are_too_long_are_refused_and_change_nothing() {
+    let mut fixture = Fixture::new();
+    let before = fixture.state.digest();
+    let long = "g".repeat(GROUP_ID_BYTES_MAX + 1);
+    let answer = commit(&mut fixture, &long, &[(partition(1, 0), 5)]);
+    assert!(matches!(answer, Answer::TooLong(_)), "{answer:?}");
+    assert!(matches!(put(&mut fixture, &long, 1), Answer::TooLong(_)));
+    let mut create = create_topic(2, "second", 1);
+    create.configs.insert("cleanup.policy".to_owned(), "x".repeat(CONFIG_VALUE_BYTES_MAX + 1));
+    let answer = fixture.apply(CommandBody::CreateTopic(create));
+    assert!(matches!(answer, Answer::TooLong(_)), "{answer:?}");
+    assert_eq!(fixture.state.digest(), before);
+}
+
+#[test]
+fn texts_count_as_memory_as_they_come_and_go() {
+    let mut fixture = Fixture::new();
+    let before = fixture.state.size();
+    let mut create = create_topic(2, "second", 1);
+    create.configs.insert("cleanup.policy".to_owned(), "delete".to_owned());
+    fixture.apply(CommandBody::CreateTopic(create));
+    commit(&mut fixture, "readers", &[(partition(2, 0), 5)]);
+    put(&mut fixture, "readers", 2);
+    let members = "consumer".len() + 2 * ("m-0".len() + "app".len() + "/127.0.0.1".len());
+    let texts = "second".len() + "cleanup.policydelete".len() + "readers".len() + members;
+    assert_eq!(fixture.state.size().text_bytes - before.text_bytes, texts as u64);
+    put(&mut fixture, "readers", 0);
+    fixture.delete_topic(2);
+    assert_eq!(fixture.state.size(), before);
 }

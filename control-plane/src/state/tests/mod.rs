@@ -9,4 +9,5 @@ mod model;
 mod random;
 mod sequences;
 mod sweep;
+mod time_step;
 mod topics;

@@ -53,6 +53,8 @@ pub(super) struct Run {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) time: i64,
+    /// What is added to the time for records.
+    wall_offset: i64,
     /// Every run there ever was, by epoch less one.
     pub(super) runs: Vec<(BrokerId, ProcessNonce, Run)>,
     pub(super) topics: BTreeMap<u128, Topic>,
@@ -64,6 +66,8 @@ pub(super) struct Model {
     pub(super) groups: BTreeMap<GroupId, GroupMetadata>,
     /// When a group was last written.
     used: BTreeMap<GroupId, i64>,
+    /// The group that each number was given to, by number, for ever.
+    pub(super) numbers: Vec<GroupId>,
 }
 
 impl Model {
@@ -88,8 +92,17 @@ impl Model {
         partitions.flat_map(|partition| &partition.batches).any(|batch| batch.object == object)
     }
 
+    /// Whether the group exists.
+    pub(super) fn has_group(&self, group: &GroupId) -> bool {
+        let has_members = self.groups.get(group).is_some_and(|g| !g.members.is_empty());
+        has_members || self.offsets.keys().any(|(of, _)| of == group)
+    }
+
     pub(super) fn apply(&mut self, command: &Command) -> Answer {
         self.time = self.time.max(command.time.0);
+        if let Err(too_long) = command.body.check_texts() {
+            return Answer::TooLong(too_long);
+        }
         match &command.body {
             CommandBody::RegisterBroker(register) => Answer::Registered(self.register(register)),
             CommandBody::FenceBroker(author) => {
@@ -131,6 +144,15 @@ impl Model {
             CommandBody::ExpireGroups { until } => {
                 self.expire_groups(until.0);
                 Answer::Done
+            }
+            CommandBody::StepTime(step) => {
+                let is_empty = self.topics.is_empty()
+                    && self.forgotten.len() as u64 == self.objects
+                    && !self.numbers.iter().any(|group| self.has_group(group));
+                if step.is_accepted || is_empty {
+                    self.wall_offset = step.wall.0 - self.time;
+                }
+                Answer::TimeStepped(step.is_accepted || is_empty)
             }
             CommandBody::AcceptLoss => {
                 self.producer_ids += PRODUCER_IDS_SKIPPED;
@@ -190,6 +212,10 @@ impl Model {
 
     fn commit_offsets(&mut self, commit: &CommitOffsets) -> Result<Vec<PartitionId>, Fenced> {
         self.living(commit.author).ok_or(Fenced)?;
+        let exists = commit.offsets.iter().any(|(p, _)| self.partition(*p).is_some());
+        if exists && !self.has_group(&commit.group) {
+            self.numbers.push(commit.group.clone());
+        }
         let mut unknown = Vec::new();
         for (partition, offset) in &commit.offsets {
             if self.partition(*partition).is_some() {
@@ -208,6 +234,9 @@ impl Model {
         if put.metadata.members.is_empty() && !has_offsets {
             self.groups.remove(&put.group);
         } else {
+            if !self.has_group(&put.group) {
+                self.numbers.push(put.group.clone());
+            }
             self.groups.insert(put.group.clone(), put.metadata.clone());
             self.used.insert(put.group.clone(), self.time);
         }
@@ -276,9 +305,10 @@ impl Model {
     fn append(&mut self, object: u64, batch: &CommitBatch) -> BatchOutcome {
         use BatchOutcome::{Appended, Duplicate, Refused};
         let now = self.time;
+        let stamp = TimestampMs(now + self.wall_offset);
         let unknown = Refused(BatchRefusal::UnknownPartition);
         let Some(topic) = self.topics.get_mut(&batch.partition.topic.0) else { return unknown };
-        let append_time = topic.log_append.then_some(TimestampMs(now));
+        let append_time = topic.log_append.then_some(stamp);
         let index = batch.partition.index.0 as usize;
         let Some(partition) = topic.partitions.get_mut(index) else { return unknown };
         let records = batch.last_offset_delta + 1;

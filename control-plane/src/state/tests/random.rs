@@ -2,6 +2,7 @@
 
 use ottla_control_api::FindExtents;
 use ottla_format::command::*;
+use ottla_format::limits::GROUP_ID_BYTES_MAX;
 use ottla_format::state::ObjectStatus;
 use ottla_model::*;
 use proptest::prelude::*;
@@ -27,6 +28,7 @@ enum Op {
     Offsets { broker: i32, stale: bool, group: usize, offsets: Vec<(u128, i32, i64)> },
     Group { broker: i32, group: usize, members: usize },
     Pass { ms: i64 },
+    StepTime { by: i64, is_accepted: bool },
     Forget { objects: Vec<u64> },
     AcceptLoss,
     ExpireGroups { ago: i64 },
@@ -90,12 +92,14 @@ fn an_op() -> impl Strategy<Value = Op> {
         1 => (1u128..4, 1i32..4).prop_map(|(topic, total)| Op::Grow { topic, total }),
         1 => (broker(), stale(), 1u32..9)
             .prop_map(|(broker, stale, count)| Op::Allocate { broker, stale, count }),
-        3 => (broker(), stale(), 0usize..3, offsets).prop_map(
+        3 => (broker(), stale(), 0usize..4, offsets).prop_map(
             |(broker, stale, group, offsets)| Op::Offsets { broker, stale, group, offsets }
         ),
-        2 => (broker(), 0usize..3, 0usize..2)
+        2 => (broker(), 0usize..4, 0usize..2)
             .prop_map(|(broker, group, members)| Op::Group { broker, group, members }),
         3 => ms.prop_map(|ms| Op::Pass { ms }),
+        1 => (-2_000_000_000i64..2_000_000_000, any::<bool>())
+            .prop_map(|(by, is_accepted)| Op::StepTime { by, is_accepted }),
         1 => proptest::collection::vec(0u64..12, 0..5)
             .prop_map(|objects| Op::Forget { objects }),
         1 => Just(Op::AcceptLoss),
@@ -106,7 +110,12 @@ fn an_op() -> impl Strategy<Value = Op> {
 }
 
 const NAMES: [&str; 4] = ["a.b", "a_b", "c", "d"];
-const GROUPS: [&str; 3] = ["", "g", "h"];
+
+/// The last one has an id that is not kept.
+fn group_id(number: usize) -> GroupId {
+    let too_long = "g".repeat(GROUP_ID_BYTES_MAX + 1);
+    GroupId::from(["", "g", "h", &too_long][number])
+}
 
 /// State, model, and what was applied.
 struct World {
@@ -197,7 +206,7 @@ impl World {
                 };
                 CommandBody::CommitOffsets(CommitOffsets {
                     author: self.author(*broker, *stale),
-                    group: GroupId::from(GROUPS[*group]),
+                    group: group_id(*group),
                     offsets: offsets
                         .iter()
                         .map(|(topic, index, at)| (partition(self.id(*topic), *index), offset(*at)))
@@ -206,12 +215,16 @@ impl World {
             }
             Op::Group { broker, group, members } => CommandBody::PutGroup(PutGroup {
                 author: self.author(*broker, false),
-                group: GroupId::from(GROUPS[*group]),
+                group: group_id(*group),
                 metadata: metadata(*members),
             }),
             Op::Pass { ms } => {
                 self.time += ms;
                 CommandBody::Tick
+            }
+            Op::StepTime { by, is_accepted } => {
+                let wall = TimestampMs(self.time + by);
+                CommandBody::StepTime(StepTime { wall, is_accepted: *is_accepted })
             }
             Op::Forget { objects } => {
                 CommandBody::ForgetObjects(objects.iter().copied().map(ObjectId).collect())
@@ -276,7 +289,11 @@ impl World {
             assert_eq!(status.is_none(), self.model.forgotten.contains(&id));
             assert_eq!(status == Some(ObjectStatus::Live), self.model.is_referenced(id));
         }
-        for group in GROUPS.map(GroupId::from) {
+        for group in (0..4).map(group_id) {
+            // No number is given twice, and a group that comes back has a new one.
+            let number = self.state.groups.numbers.get(&group).map(|number| number.0 as usize);
+            let given = self.model.numbers.iter().rposition(|id| *id == group);
+            assert_eq!(number, given.filter(|_| self.model.has_group(&group)));
             let found = self.state.group(&group);
             let metadata = found.as_ref().and_then(|found| found.metadata.as_ref());
             assert_eq!(metadata, self.model.groups.get(&group));
@@ -285,6 +302,7 @@ impl World {
             let wanted: Vec<_> = of_group.map(|((_, partition), at)| (partition, at)).collect();
             assert_eq!(offsets, wanted);
         }
+        assert_eq!(self.state.books.counters.next_group.0, self.model.numbers.len() as u64);
     }
 }
 

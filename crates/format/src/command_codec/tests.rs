@@ -1,13 +1,18 @@
 use bytes::Bytes;
-use ottla_model::Offset;
+use ottla_model::{
+    Attempt, BatchProducer, BytePosition, Offset, ProducerEpoch, ProducerId, Sequence,
+};
 use proptest::prelude::*;
 
 use super::*;
 use crate::codec::put_bytes;
-use crate::command::{CommittedOffset, GroupMember, GroupMetadata};
+use crate::command::{
+    CommitBatch, CommitObject, CommitObjects, CommittedOffset, GroupMember, GroupMetadata, StepTime,
+};
 
 const GOLDEN_V1: &[u8] = include_bytes!("../../golden/commands_v1.bin");
 const GOLDEN_V2: &[u8] = include_bytes!("../../golden/commands_v2.bin");
+const GOLDEN_V3: &[u8] = include_bytes!("../../golden/commands_v3.bin");
 
 fn author(broker: i32, epoch: u64) -> BrokerAuthor {
     BrokerAuthor { broker: BrokerId(broker), epoch: BrokerEpoch(epoch) }
@@ -53,7 +58,7 @@ fn metadata() -> GroupMetadata {
 
 /// One command of each kind.
 fn samples() -> Vec<Command> {
-    [samples_v1(), samples_v2()].concat()
+    [samples_v1(), samples_v2(), samples_v3()].concat()
 }
 
 /// The kinds of version 1, as in its golden file.
@@ -137,6 +142,15 @@ fn samples_v2() -> Vec<Command> {
     ])
 }
 
+/// The kind that version 3 added. Only ever added to, like the golden file that holds it.
+fn samples_v3() -> Vec<Command> {
+    let wall = TimestampMs(1_764_545_734_000);
+    timed(vec![
+        CommandBody::StepTime(StepTime { wall, is_accepted: true }),
+        CommandBody::StepTime(StepTime { wall: TimestampMs(-1), is_accepted: false }),
+    ])
+}
+
 fn timed(bodies: Vec<CommandBody>) -> Vec<Command> {
     let time = |at: usize| TimestampMs(1_700_000_000_000 + at as i64);
     bodies.into_iter().enumerate().map(|(at, body)| Command { time: time(at), body }).collect()
@@ -150,7 +164,8 @@ fn encoded(command: &Command) -> Vec<u8> {
 
 #[test]
 fn golden_commands_are_read_and_written_byte_for_byte() {
-    for (samples, file) in [(samples_v1(), GOLDEN_V1), (samples_v2(), GOLDEN_V2)] {
+    let all = [(samples_v1(), GOLDEN_V1), (samples_v2(), GOLDEN_V2), (samples_v3(), GOLDEN_V3)];
+    for (samples, file) in all {
         let mut written = Vec::new();
         for command in &samples {
             put_bytes(&mut written, &encoded(command));
@@ -193,17 +208,20 @@ fn a_flip_of_any_bit_is_an_error_or_another_command() {
 #[test]
 fn a_newer_version_is_named() {
     let mut bytes = encoded(&samples()[0]);
-    bytes[0] = 3;
+    bytes[0] = 4;
     let error = Command::decode(&bytes).unwrap_err();
-    assert!(matches!(error, DecodeError::UnsupportedVersion { found: 3, .. }));
+    assert!(matches!(error, DecodeError::UnsupportedVersion { found: 4, .. }));
 }
 
 #[test]
 fn a_kind_has_one_version() {
     for command in samples() {
         let mut bytes = encoded(&command);
-        bytes[0] = 3 - bytes[0];
-        assert!(Command::decode(&bytes).is_err(), "{command:?}");
+        let own = bytes[0];
+        for other in (1..=COMMAND_VERSION).filter(|version| *version != own) {
+            bytes[0] = other;
+            assert!(Command::decode(&bytes).is_err(), "{command:?} as version {other}");
+        }
     }
 }
 

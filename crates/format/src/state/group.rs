@@ -1,9 +1,9 @@
-//! A consumer group's metadata and offsets: the same bytes in records and in the commands that set
-//! them.
+//! A consumer group and its offsets. Metadata and offsets are the same bytes in records and in the
+//! commands that set them.
 
 use std::sync::Arc;
 
-use ottla_model::{Offset, TimestampMs};
+use ottla_model::{GroupId, Offset, TimestampMs};
 
 use crate::codec::{Reader, Result, put_bytes, put_flag, put_text, put_varint, put_zigzag};
 use crate::command::{CommittedOffset, GroupMember, GroupMetadata};
@@ -29,13 +29,46 @@ pub(crate) fn read_committed_offset(r: &mut Reader<'_>) -> Result<CommittedOffse
     })
 }
 
-/// Appends the time since which a group has been without members and without a commit.
-pub fn put_idle_since(out: &mut Vec<u8>, since: TimestampMs) {
-    put_zigzag(out, since.0);
+/// A group without its offsets.
+///
+/// `id text · option idle since zigzag · option metadata`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// Its id. The only record with it: all others have the group's number.
+    pub id: GroupId,
+    /// Since when it has been without members and without a commit; `None` while it has members.
+    pub idle_since: Option<TimestampMs>,
+    /// `None` for a group that only commits offsets.
+    pub metadata: Option<Arc<GroupMetadata>>,
 }
 
-pub(crate) fn read_idle_since(r: &mut Reader<'_>) -> Result<TimestampMs> {
-    Ok(TimestampMs(r.zigzag("idle since")?))
+impl GroupEntry {
+    /// Appends the value's bytes.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put_text(out, self.id.as_str());
+        put_flag(out, self.idle_since.is_some());
+        if let Some(since) = self.idle_since {
+            put_zigzag(out, since.0);
+        }
+        put_flag(out, self.metadata.is_some());
+        if let Some(metadata) = &self.metadata {
+            put_group_metadata(out, metadata);
+        }
+    }
+
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+        let id = GroupId::from(r.text("group id")?);
+        let is_idle = r.flag("idle group")?;
+        let idle_since = if is_idle { Some(TimestampMs(r.zigzag("idle since")?)) } else { None };
+        let has_metadata = r.flag("group metadata")?;
+        let metadata = if has_metadata { Some(Arc::new(read_group_metadata(r)?)) } else { None };
+        Ok(Self { id, idle_since, metadata })
+    }
+
+    /// Whether members are in it.
+    pub fn has_members(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| !metadata.members.is_empty())
+    }
 }
 
 /// Appends a group's metadata.

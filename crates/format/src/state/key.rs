@@ -1,8 +1,8 @@
 //! Keys of state records.
 
-use std::sync::Arc;
-
-use ottla_model::{BrokerId, GroupId, ObjectSeq, PartitionId, PartitionIndex, ProducerId, TopicId};
+use ottla_model::{
+    BrokerId, GroupNumber, ObjectSeq, PartitionId, PartitionIndex, ProducerId, TopicId,
+};
 
 use crate::codec::{DecodeError, Reader, Result};
 
@@ -32,11 +32,10 @@ pub enum StateKeyKind {
     GroupOffset = 10,
     /// The topics that were deleted last.
     DeletedTopics = 11,
-    /// Since when a group has been idle.
-    GroupIdle = 12,
 }
 
-/// What a record is about.
+/// What a record is about. No key holds a text: clients choose texts, and what repeats in keys must be
+/// short.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StateKey {
     /// The cluster's counters.
@@ -55,14 +54,12 @@ pub enum StateKey {
     Broker(BrokerId),
     /// The outcome of an object of a broker id's newest run.
     Outcome(BrokerId, ObjectSeq),
-    /// A group's metadata.
-    Group(GroupId),
+    /// A group.
+    Group(GroupNumber),
     /// A group's offset in a partition.
-    GroupOffset(GroupId, PartitionId),
+    GroupOffset(GroupNumber, PartitionId),
     /// The topics that were deleted last.
     DeletedTopics,
-    /// Since when a group has been without members and without a commit.
-    GroupIdle(GroupId),
 }
 
 impl StateKey {
@@ -92,16 +89,9 @@ impl StateKey {
                 Self::put_broker_prefix(out, StateKeyKind::Outcome, *broker);
                 out.extend_from_slice(&seq.0.to_be_bytes());
             }
-            Self::Group(group) => {
-                out.push(StateKeyKind::Group as u8);
-                out.extend_from_slice(group.as_str().as_bytes());
-            }
-            Self::GroupIdle(group) => {
-                out.push(StateKeyKind::GroupIdle as u8);
-                out.extend_from_slice(group.as_str().as_bytes());
-            }
+            Self::Group(group) => Self::put_group_prefix(out, StateKeyKind::Group, *group),
             Self::GroupOffset(group, partition) => {
-                Self::put_group_prefix(out, group);
+                Self::put_group_prefix(out, StateKeyKind::GroupOffset, *group);
                 out.extend_from_slice(&partition.topic.0.to_be_bytes());
                 out.extend_from_slice(&partition.index.0.to_be_bytes());
             }
@@ -133,11 +123,10 @@ impl StateKey {
         out.extend_from_slice(&broker.0.to_be_bytes());
     }
 
-    /// What all offset keys of this group begin with.
-    pub fn put_group_prefix(out: &mut Vec<u8>, group: &GroupId) {
-        out.push(StateKeyKind::GroupOffset as u8);
-        out.extend_from_slice(&(group.as_str().len() as u32).to_be_bytes());
-        out.extend_from_slice(group.as_str().as_bytes());
+    /// What all keys of this kind about this group begin with.
+    pub fn put_group_prefix(out: &mut Vec<u8>, kind: StateKeyKind, group: GroupNumber) {
+        out.push(kind as u8);
+        out.extend_from_slice(&group.0.to_be_bytes());
     }
 
     /// Reads a key that fills `bytes` exactly.
@@ -154,13 +143,9 @@ impl StateKey {
             6 => Self::Objects(read_u64(r)?),
             7 => Self::Broker(BrokerId(read_u32(r)? as i32)),
             8 => Self::Outcome(BrokerId(read_u32(r)? as i32), ObjectSeq(read_u64(r)?)),
-            9 => Self::Group(read_group(r, bytes.len() - 1)?),
-            10 => {
-                let length = read_u32(r)? as usize;
-                Self::GroupOffset(read_group(r, length)?, read_partition(r)?)
-            }
+            9 => Self::Group(GroupNumber(read_u64(r)?)),
+            10 => Self::GroupOffset(GroupNumber(read_u64(r)?), read_partition(r)?),
             11 => Self::DeletedTopics,
-            12 => Self::GroupIdle(read_group(r, bytes.len() - 1)?),
             other => {
                 return Err(DecodeError::Invalid {
                     what: "state key kind (written by a newer version of ottla?)",
@@ -187,10 +172,4 @@ fn read_topic(r: &mut Reader<'_>) -> Result<TopicId> {
 
 fn read_partition(r: &mut Reader<'_>) -> Result<PartitionId> {
     Ok(PartitionId { topic: read_topic(r)?, index: PartitionIndex(read_u32(r)? as i32) })
-}
-
-fn read_group(r: &mut Reader<'_>, length: usize) -> Result<GroupId> {
-    let text = std::str::from_utf8(r.take(length, "group id")?)
-        .map_err(|_| DecodeError::NotUtf8 { what: "group id" })?;
-    Ok(GroupId(Arc::from(text)))
 }

@@ -1,17 +1,16 @@
 //! Whole records: a key with the value that belongs to it.
 
-use ottla_model::{BrokerId, GroupId, ObjectSeq, PartitionId, ProducerId, TimestampMs, TopicId};
+use ottla_model::{BrokerId, GroupNumber, ObjectSeq, PartitionId, ProducerId, TopicId};
 
 use super::broker::read_outcome;
 use super::object::OBJECT_BYTES_MIN;
 use super::partition::EXTENT_BYTES_MIN;
 use super::{
-    BrokerEntry, CHUNK_LENGTH, Counters, ExtentEntry, ObjectEntry, PartitionEntry, ProducerEntry,
-    StateKey, TopicEntry, put_committed_offset, put_group_metadata, put_idle_since, put_outcome,
-    read_committed_offset, read_group_metadata, read_idle_since,
+    BrokerEntry, CHUNK_LENGTH, Counters, ExtentEntry, GroupEntry, ObjectEntry, PartitionEntry,
+    ProducerEntry, StateKey, TopicEntry, put_committed_offset, put_outcome, read_committed_offset,
 };
 use crate::codec::{DecodeError, Reader, Result, put_varint};
-use crate::command::{CommittedOffset, GroupMetadata, ObjectOutcome};
+use crate::command::{CommittedOffset, ObjectOutcome};
 
 /// One record of the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,15 +31,12 @@ pub enum StateRecord {
     Broker(BrokerId, BrokerEntry),
     /// The outcome of an object.
     Outcome(BrokerId, ObjectSeq, ObjectOutcome),
-    /// A group's metadata.
-    Group(GroupId, GroupMetadata),
+    /// A group.
+    Group(GroupNumber, GroupEntry),
     /// A group's offset in a partition.
-    GroupOffset(GroupId, PartitionId, CommittedOffset),
+    GroupOffset(GroupNumber, PartitionId, CommittedOffset),
     /// The topics that were deleted last, oldest deletion first. Absent when there is none.
     DeletedTopics(Vec<TopicId>),
-    /// Since when a group has been without members and without a commit. Absent while it has
-    /// members, and where a version that did not keep the time wrote the group last.
-    GroupIdle(GroupId, TimestampMs),
 }
 
 /// Appends the value of an extent chunk.
@@ -72,12 +68,9 @@ impl StateRecord {
             Self::Objects(chunk, _) => StateKey::Objects(*chunk),
             Self::Broker(broker, _) => StateKey::Broker(*broker),
             Self::Outcome(broker, seq, _) => StateKey::Outcome(*broker, *seq),
-            Self::Group(group, _) => StateKey::Group(group.clone()),
+            Self::Group(group, _) => StateKey::Group(*group),
+            Self::GroupOffset(group, partition, _) => StateKey::GroupOffset(*group, *partition),
             Self::DeletedTopics(_) => StateKey::DeletedTopics,
-            Self::GroupIdle(group, _) => StateKey::GroupIdle(group.clone()),
-            Self::GroupOffset(group, partition, _) => {
-                StateKey::GroupOffset(group.clone(), *partition)
-            }
         }
     }
 
@@ -92,10 +85,9 @@ impl StateRecord {
             Self::Objects(_, objects) => put_object_chunk(out, objects),
             Self::Broker(_, broker) => broker.put(out),
             Self::Outcome(_, _, outcome) => put_outcome(out, outcome),
-            Self::Group(_, metadata) => put_group_metadata(out, metadata),
+            Self::Group(_, group) => group.put(out),
             Self::GroupOffset(_, _, offset) => put_committed_offset(out, offset),
             Self::DeletedTopics(topics) => put_deleted_topics(out, topics.iter().copied()),
-            Self::GroupIdle(_, since) => put_idle_since(out, *since),
         }
     }
 
@@ -119,12 +111,11 @@ impl StateRecord {
             StateKey::Objects(chunk) => Self::Objects(chunk, read_object_chunk(r)?),
             StateKey::Broker(broker) => Self::Broker(broker, BrokerEntry::read(r)?),
             StateKey::Outcome(broker, seq) => Self::Outcome(broker, seq, read_outcome(r)?),
-            StateKey::Group(group) => Self::Group(group, read_group_metadata(r)?),
+            StateKey::Group(group) => Self::Group(group, GroupEntry::read(r)?),
             StateKey::GroupOffset(group, partition) => {
                 Self::GroupOffset(group, partition, read_committed_offset(r)?)
             }
             StateKey::DeletedTopics => Self::DeletedTopics(read_deleted_topics(r)?),
-            StateKey::GroupIdle(group) => Self::GroupIdle(group, read_idle_since(r)?),
         };
         reader.finish("state record")?;
         Ok(record)

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use ottla_model::{
-    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId, ObjectId, ObjectName,
-    ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId,
-    Sequence, TimestampMs, TopicId, TopicName,
+    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId, GroupNumber, ObjectId,
+    ObjectName, ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch,
+    ProducerId, Sequence, TimestampMs, TopicId, TopicName,
 };
 use proptest::prelude::*;
 
@@ -12,11 +12,9 @@ use crate::checkpoint::CheckpointHead;
 use crate::codec::{DecodeError, Reader, put_bytes};
 use crate::command::{BatchOutcome, BatchRefusal, CommittedOffset, GroupMetadata, ObjectOutcome};
 
-const GOLDEN_V1: &[u8] = include_bytes!("../../golden/state_v1.bin");
-/// The kinds that snapshot and checkpoint of version 2 added.
-const GOLDEN_V2: &[u8] = include_bytes!("../../golden/state_v2.bin");
-const GOLDEN_HEAD_V1: &[u8] = include_bytes!("../../golden/checkpoint_head_v1.bin");
-const GOLDEN_HEAD_V2: &[u8] = include_bytes!("../../golden/checkpoint_head_v2.bin");
+/// Named after the version of the snapshots that hold these records.
+const GOLDEN: &[u8] = include_bytes!("../../golden/state_v3.bin");
+const GOLDEN_HEAD: &[u8] = include_bytes!("../../golden/checkpoint_head_v3.bin");
 
 fn extent(at: i64) -> ExtentEntry {
     ExtentEntry {
@@ -51,18 +49,8 @@ fn producer(batches: i32) -> ProducerEntry {
     entry
 }
 
-/// A record of each kind.
+/// A record of each kind. Only ever added to, like the golden file that holds them.
 fn samples() -> Vec<StateRecord> {
-    [samples_v1(), samples_v2()].concat()
-}
-
-/// Only ever added to, like the golden file that holds them.
-fn samples_v2() -> Vec<StateRecord> {
-    vec![StateRecord::GroupIdle(GroupId::from("readers"), TimestampMs(1_700_000_000_000))]
-}
-
-/// The kinds of version 1, as in its golden file.
-fn samples_v1() -> Vec<StateRecord> {
     let partition = PartitionId { topic: TopicId(0xa), index: PartitionIndex(3) };
     let broker = BrokerEntry {
         epoch: BrokerEpoch(5),
@@ -86,7 +74,6 @@ fn samples_v1() -> Vec<StateRecord> {
         BatchOutcome::Refused(BatchRefusal::OutOfOrderSequence),
         BatchOutcome::Refused(BatchRefusal::StaleProducerEpoch),
     ];
-    let group = GroupId::from("readers");
     let metadata = GroupMetadata {
         generation: 1,
         protocol_type: "consumer".into(),
@@ -97,12 +84,16 @@ fn samples_v1() -> Vec<StateRecord> {
     let offset =
         CommittedOffset { offset: Offset(42), leader_epoch: -1, metadata: Arc::from("note") };
     let at = TimestampMs(1_700_000_000_000);
+    let idle =
+        |id: &str, metadata| GroupEntry { id: GroupId::from(id), idle_since: Some(at), metadata };
     vec![
         StateRecord::Counters(Counters {
             time: at,
+            wall_offset_ms: -86_400_000,
             next_broker_epoch: BrokerEpoch(6),
             next_object: ObjectId(300),
             next_producer_id: ProducerId(2_000),
+            next_group: GroupNumber(9),
         }),
         StateRecord::Topic(
             TopicId(0xa),
@@ -130,8 +121,9 @@ fn samples_v1() -> Vec<StateRecord> {
             ObjectSeq(19),
             ObjectOutcome::Committed(Arc::from(batches)),
         ),
-        StateRecord::Group(group.clone(), metadata),
-        StateRecord::GroupOffset(group, partition, offset),
+        StateRecord::Group(GroupNumber(3), idle("", None)),
+        StateRecord::Group(GroupNumber(7), idle("readers", Some(Arc::new(metadata)))),
+        StateRecord::GroupOffset(GroupNumber(7), partition, offset),
         StateRecord::DeletedTopics(vec![TopicId(0xb), TopicId(0x9)]),
     ]
 }
@@ -153,21 +145,28 @@ fn encoded(record: &StateRecord) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn golden_records_are_read_and_written_byte_for_byte() {
-    for (samples, file) in [(samples_v1(), GOLDEN_V1), (samples_v2(), GOLDEN_V2)] {
-        let mut written = Vec::new();
-        for record in &samples {
-            let (key, value) = encoded(record);
-            put_bytes(&mut written, &key);
-            put_bytes(&mut written, &value);
-        }
-        assert_eq!(written, file);
-        let mut golden = Reader::new(file);
-        for record in samples {
-            let key = golden.bytes("key").unwrap();
-            let value = golden.bytes("value").unwrap();
-            assert_eq!(StateRecord::decode(key, value).unwrap(), record);
-        }
-        golden.finish("golden file").unwrap();
+    let mut written = Vec::new();
+    for record in &samples() {
+        let (key, value) = encoded(record);
+        put_bytes(&mut written, &key);
+        put_bytes(&mut written, &value);
+    }
+    assert_eq!(written, GOLDEN);
+    let mut golden = Reader::new(GOLDEN);
+    for record in samples() {
+        let key = golden.bytes("key").unwrap();
+        let value = golden.bytes("value").unwrap();
+        assert_eq!(StateRecord::decode(key, value).unwrap(), record);
+    }
+    golden.finish("golden file").unwrap();
+}
+
+/// A client's text of any length is in no key: what is kept by the thousand repeats its key.
+#[test]
+fn keys_are_short_and_have_one_length_per_kind() {
+    for record in samples() {
+        let key = record.key().to_bytes();
+        assert!(key.len() <= 29, "{record:?} has a key of {} bytes", key.len());
     }
 }
 
@@ -188,9 +187,7 @@ fn a_cut_at_any_byte_is_an_error() {
         for cut in 0..value.len() {
             assert!(StateRecord::decode(&key, &value[..cut]).is_err(), "{record:?} at {cut}");
         }
-        // A group's key is its name: a shorter one is another group.
-        let is_name = matches!(record, StateRecord::Group(..) | StateRecord::GroupIdle(..));
-        for cut in (0..key.len()).filter(|_| !is_name) {
+        for cut in 0..key.len() {
             assert!(StateKey::decode(&key[..cut]).is_err(), "{record:?} at {cut}");
         }
     }
@@ -212,8 +209,8 @@ fn a_flip_of_any_bit_is_an_error_or_another_record() {
 
 #[test]
 fn a_record_of_an_unknown_kind_is_an_error() {
-    let error = StateRecord::decode(&[13, 0, 0], &[]).unwrap_err();
-    assert!(matches!(error, DecodeError::Invalid { value: 13, .. }));
+    let error = StateRecord::decode(&[12, 0, 0], &[]).unwrap_err();
+    assert!(matches!(error, DecodeError::Invalid { value: 12, .. }));
 }
 
 #[test]
@@ -234,11 +231,9 @@ fn a_producer_remembers_its_last_five_batches() {
 }
 
 #[test]
-fn golden_checkpoint_heads_are_read_and_the_newest_is_written_byte_for_byte() {
-    assert_eq!(head().encode(), GOLDEN_HEAD_V2);
-    for golden in [GOLDEN_HEAD_V1, GOLDEN_HEAD_V2] {
-        assert_eq!(CheckpointHead::decode(golden).unwrap(), head());
-    }
+fn the_golden_checkpoint_head_is_read_and_written_byte_for_byte() {
+    assert_eq!(head().encode(), GOLDEN_HEAD);
+    assert_eq!(CheckpointHead::decode(GOLDEN_HEAD).unwrap(), head());
 }
 
 #[test]
