@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::data_dir::DataDirectory;
 use super::error::StartError;
 use super::lead::lead;
+use super::replicated_clock::is_step_accepted;
 use super::restore::{Restored, restore};
 use super::serving::{Foundation, Serving};
 use crate::checkpoint::{CheckpointSource, Cut, WriteBehind};
@@ -54,6 +55,8 @@ pub struct ControllerOptions {
     pub snapshot_entries: u64,
     /// How long the offsets of a group without members are kept.
     pub offsets_retention: Duration,
+    /// Seconds since 1970: a start within a day from then steps time to the wall clock.
+    pub accept_clock_step_at: Option<u64>,
     /// How long a condemned object stays in the bucket. Less than the default breaks I-LIVE for
     /// readers that are slow: for tests.
     pub condemned_delay: Duration,
@@ -72,6 +75,7 @@ impl ControllerOptions {
             log: LogOptions::default(),
             snapshot_entries: SNAPSHOT_ENTRIES,
             offsets_retention: OFFSETS_RETENTION,
+            accept_clock_step_at: None,
             condemned_delay: CONDEMNED_DELAY,
             disk: DiskTurns::default(),
         }
@@ -259,6 +263,7 @@ impl OpenedController {
     /// One line for the person who starts it. Nothing is left running.
     pub async fn start(self, clock: Clock) -> Result<Controller, StartError> {
         let Self { options, metrics, vital, restored } = self;
+        let is_clock_step_accepted = is_step_accepted(options.accept_clock_step_at, clock.now());
         let Restored { directory, identity, state, record, log, writer, .. } = restored;
         let Restored { snapshots, newest, checkpoint, .. } = restored;
 
@@ -287,7 +292,7 @@ impl OpenedController {
             digest = format_args!("{digest:032x}"),
             "the control plane is ready"
         );
-        Ok(Controller {
+        let controller = Controller {
             cluster,
             raft,
             log,
@@ -297,7 +302,14 @@ impl OpenedController {
             checkpoint,
             writer,
             _directory: directory,
-        })
+        };
+        if is_clock_step_accepted
+            && let Err(error) = controller.serving.api.accept_clock_step().await
+        {
+            controller.stop().await;
+            return Err(StartError::ClockStep(error));
+        }
+        Ok(controller)
     }
 }
 

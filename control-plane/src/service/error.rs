@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use ottla_control_api::CallError;
 use ottla_format::codec::DecodeError;
 use ottla_model::ClusterId;
 use thiserror::Error;
@@ -36,7 +37,10 @@ pub enum StartError {
         /// The process, when it could be found out.
         pid: Option<u32>,
     },
-    /// The identity file cannot be read, or is newer than this version.
+    /// The accepted step of time was not made.
+    #[error("cannot step time to the wall clock: {0}")]
+    ClockStep(CallError),
+    /// The identity file cannot be read, or is of another version.
     #[error("{}: {source}", path.display())]
     Identity {
         /// The file.

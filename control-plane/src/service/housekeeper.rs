@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use ottla_format::command::CommandBody;
+use ottla_format::command::{CommandBody, StepTime};
 use ottla_model::{AppliedIndex, TimestampMs};
 use ottla_telemetry::Metrics;
 use tokio::sync::watch;
@@ -52,7 +52,7 @@ impl Housekeeper {
     }
 
     async fn step(&mut self, now: Instant, ticks: &mut Ticks) {
-        let time = self.clock.lock().unwrap_or_else(PoisonError::into_inner).observe(now);
+        let (time, wall_when_off) = self.observe_clock(now);
         self.machine.refresh_watchers();
         let leads = self.note_metrics();
         self.purge().await;
@@ -75,6 +75,7 @@ impl Housekeeper {
         if ticks.due(now, self.machine.with(|state| state.applied())) {
             drop(self.proposer.propose(CommandBody::Tick));
         }
+        self.step_time_while_nothing_has_one(wall_when_off);
         self.expire_producers(time);
         self.expire_groups(time);
         if self.segments_filled.has_changed().unwrap_or(false) {
@@ -82,6 +83,25 @@ impl Housekeeper {
             if let Err(fatal) = self.raft.trigger().snapshot().await {
                 tracing::warn!(%fatal, "cannot ask for a snapshot");
             }
+        }
+    }
+
+    /// Replicated time, and the machine's when that is far from it.
+    fn observe_clock(&self, now: Instant) -> (TimestampMs, Option<TimestampMs>) {
+        let offset_ms = self.machine.with(|state| state.wall_offset_ms());
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.set_wall_offset(offset_ms);
+        (clock.observe(now), clock.wall_when_off())
+    }
+
+    /// Asks for a step to a clock that was corrected before anything was given a time. The state
+    /// refuses it when that is not so any more.
+    fn step_time_while_nothing_has_one(&self, wall_when_off: Option<TimestampMs>) {
+        let Some(wall) = wall_when_off else { return };
+        if self.machine.with(|state| state.is_without_times()) {
+            tracing::info!("time is stepped to the wall clock: nothing was given a time yet");
+            let step = StepTime { wall, is_accepted: false };
+            drop(self.proposer.propose(CommandBody::StepTime(step)));
         }
     }
 

@@ -15,7 +15,7 @@ use ottla_control_api::{
 use ottla_format::command::{
     AbandonObject, AllocateProducerIds, Answer, CommandBody, CommitObjects, CommitOffsets,
     CreatePartitions, CreatePartitionsRefusal, CreateTopic, CreateTopicRefusal, Fenced,
-    ObjectOutcome, PutGroup, RegisterBroker, RegisterRefusal,
+    ObjectOutcome, PutGroup, RegisterBroker, RegisterRefusal, StepTime,
 };
 use ottla_model::{
     BrokerAuthor, ClusterId, GroupId, ObjectId, ObjectName, PartitionId, ProducerId, TimestampMs,
@@ -58,6 +58,21 @@ impl LocalControlPlane {
             Answer::Done => Ok(()),
             other => Err(nonsense(&other)),
         }
+    }
+
+    /// Has records stamped with the machine's time from now on, when that is not so already.
+    pub(super) async fn accept_clock_step(&self) -> Result<(), CallError> {
+        let clock = || self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(wall) = clock().wall_when_off() else { return Ok(()) };
+        let step = StepTime { wall, is_accepted: true };
+        match self.propose(CommandBody::StepTime(step)).await?.1 {
+            Answer::TimeStepped(true) => {}
+            other => return Err(nonsense(&other)),
+        }
+        let offset_ms = self.machine.with(|state| state.wall_offset_ms());
+        clock().set_wall_offset(offset_ms);
+        tracing::warn!(offset_ms, "time was stepped to the wall clock, as the settings accept it");
+        Ok(())
     }
 
     fn renew(&self, author: BrokerAuthor) {

@@ -6,6 +6,9 @@
 //! twice a second. A wall clock that jumps ahead, a process that was frozen for an hour, and a node
 //! that was down for a day all find replicated time behind the wall clock, and it catches up at
 //! twice real speed: nothing expires at once because of them.
+//!
+//! A clock that was wrong when the cluster began is another matter: see [`crate::state::time_step`].
+//! The wall clock of this module is the machine's less the state's wall offset.
 
 use std::time::Duration;
 
@@ -13,7 +16,10 @@ use ottla_env::Clock;
 use ottla_model::TimestampMs;
 use tokio::time::Instant;
 
-use crate::limits::{CLOCK_STEP_REPORTED_MS, HOUSEKEEPING_LATE, HOUSEKEEPING_STEP};
+use crate::limits::{
+    CLOCK_STEP_ACCEPTED_FOR, CLOCK_STEP_REPORTED_MS, HOUSEKEEPING_LATE, HOUSEKEEPING_STEP,
+};
+use crate::state::State;
 
 /// The most real time that lies between two observations of a process that lives.
 const OBSERVED_MAX: Duration =
@@ -23,6 +29,8 @@ const OBSERVED_MAX: Duration =
 #[derive(Debug)]
 pub struct ReplicatedClock {
     clock: Clock,
+    /// The state's.
+    wall_offset_ms: i64,
     time: TimestampMs,
     observed: Instant,
     /// Below a millisecond; carried on.
@@ -33,18 +41,52 @@ pub struct ReplicatedClock {
 
 impl ReplicatedClock {
     /// Goes on from the state's time; a state that never had one takes the wall clock's.
-    pub fn new(clock: Clock, state: TimestampMs, now: Instant) -> Self {
-        let wall = clock.now();
-        let time = if state.0 <= 0 { wall } else { state };
-        let behind_ms = wall.0.saturating_sub(time.0);
-        let off = behind_ms > CLOCK_STEP_REPORTED_MS;
-        if off {
+    pub fn new(clock: Clock, state: &State, now: Instant) -> Self {
+        let mut replicated = Self {
+            clock,
+            wall_offset_ms: state.wall_offset_ms(),
+            time: state.time(),
+            observed: now,
+            rest: Duration::ZERO,
+            off: false,
+        };
+        let wall = replicated.wall();
+        if replicated.time.0 <= 0 {
+            replicated.time = wall;
+        }
+        let behind_ms = wall.0.saturating_sub(replicated.time.0);
+        replicated.off = behind_ms > CLOCK_STEP_REPORTED_MS;
+        if replicated.off {
             tracing::info!(
                 behind_ms,
-                "replicated time stood still since the last stop; it catches up at twice real speed"
+                "replicated time stood still since the last stop; it catches up at twice real \
+                 speed, or at once with {}",
+                replicated.accepting_setting()
             );
         }
-        Self { clock, time, observed: now, rest: Duration::ZERO, off }
+        replicated
+    }
+
+    /// Takes over the state's wall offset, which a step of time has changed.
+    pub fn set_wall_offset(&mut self, offset_ms: i64) {
+        self.wall_offset_ms = offset_ms;
+    }
+
+    /// What the machine's clock shows, when that is so far from replicated time that a step is worth
+    /// asking for.
+    pub fn wall_when_off(&self) -> Option<TimestampMs> {
+        let ahead_ms = self.wall().0.saturating_sub(self.time.0);
+        is_off(ahead_ms).then(|| self.clock.now())
+    }
+
+    /// The wall clock as replicated time follows it.
+    fn wall(&self) -> TimestampMs {
+        TimestampMs(self.clock.now().0.saturating_sub(self.wall_offset_ms))
+    }
+
+    /// The setting, with its value, that has the next start follow the machine's clock at once.
+    fn accepting_setting(&self) -> String {
+        format!("controller.accept_clock_step_at = {}", self.clock.now().0 / 1_000)
     }
 
     /// Replicated time at `now`.
@@ -53,7 +95,7 @@ impl ReplicatedClock {
         self.observed = now;
         let lived_ms = i64::try_from(lived.as_millis()).unwrap_or(i64::MAX);
         self.rest = lived.saturating_sub(Duration::from_millis(lived_ms.unsigned_abs()));
-        let wall = self.clock.now();
+        let wall = self.wall();
         let fastest = TimestampMs(self.time.0.saturating_add(lived_ms.saturating_mul(2)));
         self.time = wall.clamp(self.time, fastest);
         self.report(wall);
@@ -62,12 +104,14 @@ impl ReplicatedClock {
 
     fn report(&mut self, wall: TimestampMs) {
         let ahead_ms = wall.0.saturating_sub(self.time.0);
-        let off = ahead_ms.abs() > CLOCK_STEP_REPORTED_MS;
+        let off = is_off(ahead_ms);
         if off && !self.off {
             tracing::warn!(
                 ahead_ms,
                 "the wall clock made a step; replicated time follows it at most at twice real \
-                 speed and never backward"
+                 speed and never backward. If the wall clock is right now, a start with {} follows \
+                 it at once",
+                self.accepting_setting()
             );
         } else if !off && self.off {
             tracing::info!("replicated time agrees with the wall clock again");
@@ -76,9 +120,63 @@ impl ReplicatedClock {
     }
 }
 
+fn is_off(ahead_ms: i64) -> bool {
+    ahead_ms.saturating_abs() > CLOCK_STEP_REPORTED_MS
+}
+
+/// Whether the setting accepts a step of time at a start now. It names a time, so that what was accepted
+/// once does not make every later start follow a clock that may be wrong then.
+pub fn is_step_accepted(setting: Option<u64>, wall: TimestampMs) -> bool {
+    let Some(at) = setting else { return false };
+    let since_ms = i128::from(wall.0) - i128::from(at) * 1_000;
+    let is_accepted = (0..CLOCK_STEP_ACCEPTED_FOR.as_millis() as i128).contains(&since_ms);
+    if !is_accepted {
+        tracing::warn!(
+            accept_clock_step_at = at,
+            now = wall.0 / 1_000,
+            "the setting accepts a step of time at a start on the day from then on only: this start \
+             makes none"
+        );
+    }
+    is_accepted
+}
+
 #[cfg(test)]
 mod tests {
+    use ottla_format::command::{Command, CommandBody, StepTime};
+    use ottla_model::{AppliedIndex, ClusterId};
+
     use super::*;
+
+    /// A state in which so much time went by.
+    fn state_at(ms: i64) -> State {
+        let mut state = State::new(ClusterId(1));
+        state.apply(AppliedIndex(1), &Command { time: TimestampMs(ms), body: CommandBody::Tick });
+        state
+    }
+
+    #[test]
+    fn a_step_of_the_state_is_followed_at_once_and_without_a_jump_of_time() {
+        const YEARS: i64 = 70 * 365 * 86_400_000;
+        let (clock, t0) = (Clock::manual(TimestampMs(START + YEARS)), Instant::now());
+        let mut state = state_at(0);
+        let mut time = ReplicatedClock::new(clock.clone(), &state, t0);
+        assert_eq!(time.observe(t0).0, START + YEARS);
+        assert_eq!(time.wall_when_off(), None);
+        clock.advance(-YEARS);
+        assert_eq!(time.observe(t0 + at(500)).0, START + YEARS, "it waits");
+
+        let wall = time.wall_when_off().unwrap();
+        let body = CommandBody::StepTime(StepTime { wall, is_accepted: true });
+        state.apply(AppliedIndex(1), &Command { time: time.observe(t0 + at(500)), body });
+        time.set_wall_offset(state.wall_offset_ms());
+
+        assert_eq!(time.wall_when_off(), None);
+        clock.advance(500);
+        assert_eq!(time.observe(t0 + at(1_000)).0, START + YEARS + 500, "it goes on");
+        let again = ReplicatedClock::new(clock, &state, t0);
+        assert_eq!(again.wall_when_off(), None, "the next start knows");
+    }
 
     const START: i64 = 1_700_000_000_000;
 
@@ -87,9 +185,22 @@ mod tests {
     }
 
     #[test]
+    fn a_step_is_accepted_for_a_day_only() {
+        let accepted = |setting, seconds: i64| {
+            is_step_accepted(setting, TimestampMs(seconds.saturating_mul(1_000)))
+        };
+        assert!(!accepted(None, 1_000_000));
+        assert!(accepted(Some(1_000_000), 1_000_000));
+        assert!(accepted(Some(1_000_000), 1_086_399));
+        assert!(!accepted(Some(1_000_000), 1_086_400));
+        assert!(!accepted(Some(1_000_000), 999_999));
+        assert!(!accepted(Some(u64::MAX), i64::MAX));
+    }
+
+    #[test]
     fn it_follows_the_wall_clock() {
         let (clock, t0) = (Clock::manual(TimestampMs(START)), Instant::now());
-        let mut time = ReplicatedClock::new(clock.clone(), TimestampMs(0), t0);
+        let mut time = ReplicatedClock::new(clock.clone(), &state_at(0), t0);
         for step in 1..100 {
             clock.advance(500);
             assert_eq!(time.observe(t0 + at(500 * step)).0, START + 500 * step as i64);
@@ -99,7 +210,7 @@ mod tests {
     #[test]
     fn a_jump_ahead_is_followed_at_twice_real_speed() {
         let (clock, t0) = (Clock::manual(TimestampMs(START)), Instant::now());
-        let mut time = ReplicatedClock::new(clock.clone(), TimestampMs(START), t0);
+        let mut time = ReplicatedClock::new(clock.clone(), &state_at(START), t0);
         clock.advance(3_600_000);
         assert_eq!(time.observe(t0 + at(500)).0, START + 1_000);
         assert_eq!(time.observe(t0 + at(1_000)).0, START + 2_000);
@@ -108,7 +219,7 @@ mod tests {
     #[test]
     fn it_never_goes_back() {
         let (clock, t0) = (Clock::manual(TimestampMs(START)), Instant::now());
-        let mut time = ReplicatedClock::new(clock.clone(), TimestampMs(START), t0);
+        let mut time = ReplicatedClock::new(clock.clone(), &state_at(START), t0);
         clock.advance(-5_000);
         assert_eq!(time.observe(t0 + at(500)).0, START);
         clock.advance(6_000);
@@ -118,7 +229,7 @@ mod tests {
     #[test]
     fn a_frozen_process_lives_through_no_more_than_one_late_step() {
         let (clock, t0) = (Clock::manual(TimestampMs(START)), Instant::now());
-        let mut time = ReplicatedClock::new(clock.clone(), TimestampMs(START), t0);
+        let mut time = ReplicatedClock::new(clock.clone(), &state_at(START), t0);
         clock.advance(86_400_000);
         let after = time.observe(t0 + Duration::from_secs(86_400)).0;
         assert_eq!(after, START + 2 * OBSERVED_MAX.as_millis() as i64);
@@ -127,7 +238,7 @@ mod tests {
     #[test]
     fn parts_of_a_millisecond_add_up() {
         let (clock, t0) = (Clock::manual(TimestampMs(START)), Instant::now());
-        let mut time = ReplicatedClock::new(clock.clone(), TimestampMs(START), t0);
+        let mut time = ReplicatedClock::new(clock.clone(), &state_at(START), t0);
         clock.advance(1_000);
         for step in 1..=1_000u64 {
             time.observe(t0 + Duration::from_micros(100 * step));

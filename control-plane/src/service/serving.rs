@@ -46,8 +46,8 @@ impl Serving {
         let Foundation { cluster, raft, machine, segments_filled } = foundation;
         let now = Instant::now();
         let (stop, stopping) = watch::channel(false);
-        let time = machine.with(|state| state.time());
-        let clock = Arc::new(Mutex::new(ReplicatedClock::new(clock, time, now)));
+        let clock = machine.with(|state| ReplicatedClock::new(clock, state, now));
+        let clock = Arc::new(Mutex::new(clock));
         let sessions = Arc::new(Mutex::new(Sessions::new(options.session, now)));
         let (proposer, proposing) =
             Proposer::start(raft.clone(), clock.clone(), stopping.clone(), metrics.clone(), vital);

@@ -84,6 +84,11 @@ section! {
         /// missing from it, up to this entry of the log. A start that finds such a copy is refused
         /// and names the number; it concerns no other copy.
         accept_loss_up_to: Option<u64> = "";
+        /// Step the time that records are stamped with to the wall clock, forward or backward, at a
+        /// start on the day from this time on, in seconds since 1970 (what `date +%s` says where the
+        /// clock is right). For a cluster whose clock was wrong: without it, its time follows the wall
+        /// clock at most at twice real speed and never backward. Nothing expires because of a step.
+        accept_clock_step_at: Option<u64> = "";
     }
 }
 

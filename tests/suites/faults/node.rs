@@ -204,6 +204,11 @@ impl FaultyNode {
         Ok(self.node()?.controller().state().time())
     }
 
+    /// The time that it stamps records with.
+    pub fn append_time(&self) -> Result<TimestampMs> {
+        Ok(self.node()?.controller().state().append_time())
+    }
+
     /// The generation of a consumer group and its members; 0 and nobody before the first.
     pub fn group(&self, id: &str) -> Result<(i32, Vec<String>)> {
         let group = self.node()?.controller().state().group(&id.into());

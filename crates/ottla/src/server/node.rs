@@ -198,6 +198,7 @@ async fn open_controller(
     controller.address = options.rpc_listen.to_string();
     controller.offsets_retention = options.offsets_retention;
     controller.condemned_delay = options.condemned_delay;
+    controller.accept_clock_step_at = options.controller.accept_clock_step_at;
     controller.disk = options.store.disk.clone();
     controller.log.segment_bytes = options.controller.log_file_size.0;
     controller.snapshot_entries = u64::from(options.controller.snapshot_entries);
