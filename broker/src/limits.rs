@@ -136,6 +136,9 @@ pub const RECORD_WALKS_MAX: usize = 2;
 /// Partitions of one new topic, or one grown topic.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;
 
+/// The longest name of a topic config that is compared with the known ones to find the nearest.
+pub const CONFIG_NAME_BYTES_MAX: usize = 249;
+
 /// How long a request waits for the view to show what it just changed, or a call to succeed, when
 /// the client gave no time of its own.
 pub const CHANGE_WAIT_MAX: Duration = Duration::from_secs(5);

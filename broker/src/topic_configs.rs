@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ottla_format::limits::{CONFIG_VALUE_BYTES_MAX, CONFIGS_BYTES_MAX};
 use ottla_model::{TimestampMs, TimestampType};
+
+use crate::limits::CONFIG_NAME_BYTES_MAX;
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -230,15 +233,21 @@ pub fn find(name: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.iter().find(|config| config.name == name)
 }
 
-/// Checks configs by name and type, and takes the spaces off their values as Kafka does. The error
-/// names what is wrong and, for an unknown name, the nearest known one.
+/// Checks configs by name, length and type, and takes the spaces off their values as Kafka does. The
+/// error names what is wrong and, for an unknown name, the nearest known one.
 pub fn check<'a>(
     configs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut checked = BTreeMap::new();
+    let mut bytes = 0;
     for (name, value) in configs {
         let config = find(name).ok_or_else(|| unknown(name))?;
         let value = value.ok_or_else(|| format!("Null value not supported for {name}"))?;
+        // Before the value is looked at, and may be quoted.
+        bytes += name.len() + value.len();
+        if value.len() > CONFIG_VALUE_BYTES_MAX || bytes > CONFIGS_BYTES_MAX {
+            return Err(too_long(value));
+        }
         config.check(value)?;
         if checked.insert(name.to_owned(), config.normal(value)).is_some() {
             return Err(format!("{name} is given twice"));
@@ -247,7 +256,23 @@ pub fn check<'a>(
     Ok(checked)
 }
 
+fn too_long(value: &str) -> String {
+    let (what, max) = if value.len() > CONFIG_VALUE_BYTES_MAX {
+        ("value size", CONFIG_VALUE_BYTES_MAX)
+    } else {
+        ("size of all configs of a topic", CONFIGS_BYTES_MAX)
+    };
+    // Kafka's words.
+    format!(
+        "The configuration value cannot be added because it exceeds the maximum {what} of {max} bytes."
+    )
+}
+
 fn unknown(name: &str) -> String {
+    if name.len() > CONFIG_NAME_BYTES_MAX {
+        // Neither compared with every known one nor sent back.
+        return format!("Unknown topic config name of {} bytes", name.len());
+    }
     let nearest = TOPIC_CONFIGS
         .iter()
         .max_by(|a, b| {
@@ -380,6 +405,32 @@ mod tests {
         assert!(check("message.timestamp.type", "createtime").is_err());
         assert!(super::check([("retention.ms", None)]).is_err());
         assert!(super::check([("flush.ms", Some("1")), ("flush.ms", Some("1"))]).is_err());
+    }
+
+    #[test]
+    fn long_values_and_names_are_refused_without_being_quoted() {
+        let check = |name, value: &str| check([(name, Some(value))]);
+        let longest = "x".repeat(CONFIG_VALUE_BYTES_MAX);
+        assert!(check("message.format.version", &longest).is_ok());
+        let kafka = "The configuration value cannot be added because it exceeds the maximum value \
+                     size of 4096 bytes.";
+        let longer = format!("{longest}x");
+        assert_eq!(check("message.format.version", &longer).unwrap_err(), kafka);
+        let zeros = format!("{}1", "0".repeat(CONFIG_VALUE_BYTES_MAX));
+        assert_eq!(check("retention.ms", &zeros).unwrap_err(), kafka);
+        let names = ["message.format.version", "follower.replication.throttled.replicas"];
+        let error = super::check(names.map(|name| (name, Some(longest.as_str())))).unwrap_err();
+        assert!(error.contains("all configs of a topic of 8192 bytes"), "{error}");
+        let error = check(&"n".repeat(1_000_000), "1").unwrap_err();
+        assert_eq!(error, "Unknown topic config name of 1000000 bytes");
+    }
+
+    #[test]
+    fn all_configs_together_are_within_what_a_topic_keeps() {
+        let each = |config: &TopicConfig| config.name.len() + config.default.len();
+        let all: usize = TOPIC_CONFIGS.iter().map(each).sum();
+        assert!(2 * all < CONFIGS_BYTES_MAX, "the defaults take {all} bytes");
+        assert!(TOPIC_CONFIGS.iter().all(|config| config.name.len() < CONFIG_NAME_BYTES_MAX));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use ottla_broker::{BrokerOptions, EdgeOptions};
 use ottla_config::{Config, HostPort};
+use ottla_format::limits::{AZ_BYTES_MAX, HOST_BYTES_MAX};
 use ottla_model::{AppliedIndex, Az, BrokerId};
 use ottla_object_io::{S3Credentials, S3Options, Store, StoreOptions, StoreUrl};
 use ottla_storage::sweep::SweepOptions;
@@ -130,6 +131,13 @@ fn store_options(config: &Config) -> Result<StoreOptions> {
 fn broker_options(config: &Config) -> Result<BrokerOptions> {
     let kafka = &config.kafka;
     let advertise = advertise(kafka.listen, kafka.advertise.as_ref())?;
+    // Every controller keeps them, and every client of another zone is told the host.
+    let check = |setting, text: &str, max| {
+        ensure!(text.len() <= max, "{setting} has {} bytes; at most {max} are kept", text.len());
+        Ok(())
+    };
+    check("kafka.advertise", &advertise.0, HOST_BYTES_MAX)?;
+    check("node.zone", &config.node.zone, AZ_BYTES_MAX)?;
     Ok(BrokerOptions {
         listen: kafka.listen,
         advertise,
@@ -172,6 +180,18 @@ mod tests {
     fn options(flags: &[(&'static str, &str)]) -> Result<NodeOptions> {
         let flags = flags.iter().map(|(flag, value)| (*flag, (*value).to_owned())).collect();
         NodeOptions::new(&Sources { flags, ..Sources::default() }.load().unwrap().config)
+    }
+
+    #[test]
+    fn a_zone_or_host_that_no_controller_keeps_is_refused() {
+        let long = "z".repeat(256);
+        let refused = |flag, value: &str, setting: &str| {
+            let error = options(&[(flag, value)]).unwrap_err().to_string();
+            assert!(error.contains(setting) && error.contains("at most 255"), "{error}");
+        };
+        refused("zone", &long, "node.zone");
+        refused("kafka-advertise", &format!("{long}:9092"), "kafka.advertise");
+        assert!(options(&[("zone", &long[1..])]).is_ok());
     }
 
     #[test]
