@@ -13,7 +13,6 @@
 use ottla_control_api::{CallErrorKind, ControlPlane, GroupState};
 use ottla_env::Random;
 use ottla_model::{BrokerAuthor, GroupId};
-use ottla_telemetry::RateLimited;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
@@ -27,9 +26,6 @@ use super::state::Group;
 use super::task::{Envelope, GroupTask};
 use super::writes::GroupWriter;
 use super::{limits, names, sizes};
-use crate::limits::{CLIENT_LINES_MAX, CLIENT_LINES_PERIOD};
-
-static FULL_LINES: RateLimited = RateLimited::new(CLIENT_LINES_MAX, CLIENT_LINES_PERIOD);
 
 /// Where a request finds its group.
 enum Found {
@@ -129,9 +125,7 @@ impl Groups {
             let admission = Admission { client, standing: Standing::StoredGroup };
             return self.start(group, me, admission).map(Found::Entry);
         }
-        if let Some(suppressed) = FULL_LINES.permit() {
-            warn!(%group, %client, suppressed, "no memory for another group");
-        }
+        warn!(%group, %client, "no memory for another group");
         Err(GroupError::NotAvailable)
     }
 
