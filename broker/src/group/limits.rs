@@ -9,7 +9,7 @@ pub const MEMBERS_PER_GROUP_MAX: usize = 10_000;
 
 /// Bytes of a group id. Kafka has no limit of its own; its topic names and instance ids end at 249
 /// characters. Ids are kept by the thousand, here and in the replicated state.
-pub const GROUP_ID_BYTES_MAX: usize = 249;
+pub const GROUP_ID_BYTES_MAX: usize = ottla_format::limits::GROUP_ID_BYTES_MAX;
 
 /// Bytes of an instance id: the limit that Kafka's clients check themselves.
 pub const INSTANCE_ID_BYTES_MAX: usize = 249;
@@ -137,3 +137,9 @@ const _: () = assert!(GROUP_METADATA_BYTES_MAX < GROUPS_BYTES_MAX / CLIENT_SHARE
 // What one request may carry fits what one client may have waiting.
 const _: () = assert!(GROUP_METADATA_BYTES_MAX < REQUESTS_BYTES_MAX / CLIENT_SHARE);
 const _: () = assert!(INSTANCE_ID_BYTES_MAX <= GROUP_ID_BYTES_MAX);
+// The replicated state takes whatever passes here.
+const _: () = {
+    use ottla_format::limits::GROUP_TEXT_BYTES_MAX as MOST;
+    assert!(INSTANCE_ID_BYTES_MAX <= MOST && PROTOCOL_NAME_BYTES_MAX <= MOST);
+    assert!(MEMBER_ID_BYTES_MAX <= MOST && crate::limits::CLIENT_ID_BYTES_MAX <= MOST);
+};
