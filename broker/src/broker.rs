@@ -43,7 +43,7 @@ use crate::group::{GroupMemory, GroupOptions, Groups};
 use crate::listener;
 use crate::options::BrokerOptions;
 use crate::producer_ids::ProducerIds;
-use crate::record_keys::RecordKeys;
+use crate::record_check::RecordCheck;
 use crate::registration::{self, AuthorSource, RegisterError};
 use crate::{context, limits, placement};
 
@@ -299,6 +299,7 @@ fn context(
         GroupMemory::new(&parts.metrics),
     );
     let answers = context::answers_budget(options.edge.answers_bytes, &parts.metrics);
+    let record_check = RecordCheck::new(options.check_large_batches);
     Context {
         cluster: parts.cluster,
         options,
@@ -313,7 +314,7 @@ fn context(
         draining,
         writer,
         producer_ids: ProducerIds::default(),
-        record_keys: RecordKeys::new(),
+        record_check,
         requests: context::requests_budget(&parts.metrics),
         answers,
     }

@@ -16,7 +16,7 @@ use crate::group::Groups;
 use crate::limits;
 use crate::options::BrokerOptions;
 use crate::producer_ids::ProducerIds;
-use crate::record_keys::RecordKeys;
+use crate::record_check::RecordCheck;
 use crate::registration::AuthorSource;
 
 /// The services of one broker, shared by all its connections.
@@ -46,7 +46,7 @@ pub struct Context {
     /// The write path. Another one after each registration.
     pub(crate) writer: CurrentWriter,
     pub(crate) producer_ids: ProducerIds,
-    pub(crate) record_keys: RecordKeys,
+    pub(crate) record_check: RecordCheck,
     /// Bytes of large frames other than Produce that are being received or handled.
     pub(crate) requests: Budget,
     /// Bytes of large answers that clients have not taken yet.

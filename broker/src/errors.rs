@@ -9,7 +9,7 @@ use kafka_protocol::ResponseError as Kafka;
 use ottla_control_api::{CallError, CallErrorKind};
 use ottla_format::command::{BatchRefusal, CreatePartitionsRefusal, CreateTopicRefusal};
 use ottla_model::{LEADER_EPOCH, NameError};
-use ottla_wire::batch::{BatchError, BatchErrorKind};
+use ottla_wire::batch_error::{BatchError, BatchErrorKind};
 
 use ottla_storage::read::ReadError;
 use ottla_storage::write::AppendOutcome;
@@ -96,6 +96,7 @@ pub fn batch(error: &BatchError) -> Kafka {
     match error.kind() {
         BatchErrorKind::Corrupt => Kafka::CorruptMessage,
         BatchErrorKind::Invalid => Kafka::InvalidRecord,
+        BatchErrorKind::InvalidTimestamp => Kafka::InvalidTimestamp,
         BatchErrorKind::UnsupportedCompression => Kafka::UnsupportedCompressionType,
     }
 }

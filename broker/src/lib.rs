@@ -23,7 +23,7 @@ mod listener;
 pub mod options;
 pub mod placement;
 mod producer_ids;
-mod record_keys;
+mod record_check;
 pub mod registration;
 mod rendezvous;
 pub mod topic_configs;

@@ -81,9 +81,9 @@ pub const IN_FLIGHT_MAX: usize = 64;
 /// library. They are for people, and for zones.
 pub const CLIENT_ID_BYTES_MAX: usize = 256;
 
-/// How long a Produce without answer may be undecided before its connection is closed. It has no
-/// time-out in Kafka; this is what Kafka's clients give to requests with an answer.
-pub const SILENT_PRODUCE_MAX: Duration = Duration::from_secs(30);
+/// What stands for the time-out of a Produce with acks=0 or acks=1, which has none in Kafka: what
+/// Kafka's own clients wait for an answer. A Produce without answer closes its connection then.
+pub const UNTIMED_PRODUCE_MAX: Duration = Duration::from_secs(30);
 
 /// Fetches of one connection that are being answered. Kafka handles one request of a connection at
 /// a time; and an answer that has got its memory must not stand behind one that waits for some.
@@ -128,10 +128,27 @@ pub const LOOKUPS_AT_ONCE: usize = 16;
 /// it: a few batches must not keep in memory all that was refused beside them.
 pub const FRAME_KEPT_SHARE_MIN: usize = 4;
 
-/// Compressed batches of compacted topics that are looked through at the same time. Each takes a
-/// core, for up to a second where a batch decompresses a thousandfold, and what the producer's
-/// codec needs as window (at most 128 MiB; of a raw snappy block all of it).
-pub const RECORD_WALKS_MAX: usize = 2;
+/// Requests whose compressed batches are checked with small limits at the same time, at least; more
+/// on a machine with more cores. Each takes a core and at most 16 MiB.
+pub const SMALL_CHECKS_MIN: usize = 2;
+
+/// Batches that need more and are checked at the same time; half the cores where that is less, so
+/// that bombs never take all. Each takes a core, for up to a second where a batch decompresses a
+/// thousandfold, and what the producer's codec needs as window (at most 128 MiB; of a raw snappy
+/// block all of it).
+pub const LARGE_CHECKS_MAX: usize = 2;
+
+/// For how long a request's compressed batches are checked before others have the turn; the batch
+/// that it is in is finished. A hundred batches of 16 KiB are done in less.
+pub const CHECK_TURN_MAX: Duration = Duration::from_millis(10);
+
+/// Compressed batches up to this length are always opened: they are most of the batches that there
+/// are, and cost little each. Larger ones may stay closed (`produce.check_large_batches`).
+pub const SMALL_BATCH_BYTES: usize = 64 * 1024;
+
+/// Records of one Produce that are named as not taken, over all its partitions; one of each at
+/// least. Clients send again what is not named, and are then told of the next.
+pub const RECORD_ERRORS_MAX: usize = 4_096;
 
 /// Partitions of one new topic, or one grown topic.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;

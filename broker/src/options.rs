@@ -27,6 +27,9 @@ pub struct BrokerOptions {
     /// How long the first rebalance of an empty group waits for more members
     /// (`group.initial.rebalance.delay.ms`).
     pub group_initial_rebalance_delay: Duration,
+    /// Whether compressed batches of more than [`limits::SMALL_BATCH_BYTES`] are decompressed and
+    /// checked like smaller ones.
+    pub check_large_batches: bool,
     /// What clients may take of it.
     pub edge: EdgeOptions,
 }
@@ -70,6 +73,7 @@ impl Default for BrokerOptions {
             num_partitions: 1,
             default_replication_factor: 1,
             group_initial_rebalance_delay: Duration::from_secs(3),
+            check_large_batches: true,
             edge: EdgeOptions::default(),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ottla_format::limits::{CONFIG_VALUE_BYTES_MAX, CONFIGS_BYTES_MAX};
 use ottla_model::{TimestampMs, TimestampType};
+use ottla_wire::verify::{RecordRules, TimestampLimits};
 
 use crate::limits::CONFIG_NAME_BYTES_MAX;
 
@@ -370,12 +371,20 @@ impl WriteSettings {
         }
     }
 
-    /// Whether a record may have this timestamp at `now`. Kafka's "no timestamp" always may.
-    pub fn allows(&self, timestamp: TimestampMs, now: TimestampMs) -> bool {
-        let behind = now.0.saturating_sub(timestamp.0);
-        let ahead = timestamp.0.saturating_sub(now.0);
-        timestamp == TimestampMs::NONE
-            || (behind <= self.timestamp_before_max_ms && ahead <= self.timestamp_after_max_ms)
+    /// What is asked of records that come at `now`, of which `refused_max` are named when they are
+    /// not taken.
+    pub fn record_rules(&self, now: TimestampMs, refused_max: usize) -> RecordRules {
+        let limits = TimestampLimits {
+            now,
+            before_max_ms: self.timestamp_before_max_ms,
+            after_max_ms: self.timestamp_after_max_ms,
+        };
+        let are_the_producers = self.timestamp_type == TimestampType::CreateTime;
+        RecordRules {
+            keys_required: self.keys_required,
+            timestamps: are_the_producers.then_some(limits),
+            refused_max,
+        }
     }
 }
 
@@ -471,14 +480,13 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_are_held_to_the_clock_unless_there_is_none() {
-        let settings = WriteSettings::of(&BTreeMap::new());
+    fn timestamps_of_producers_are_held_to_the_clock_and_others_do_not_count() {
         let now = TimestampMs(10_000_000);
-        assert!(settings.allows(TimestampMs(0), now));
-        assert!(settings.allows(TimestampMs(now.0 + 3_600_000), now));
-        assert!(!settings.allows(TimestampMs(now.0 + 3_600_001), now));
-        assert!(!settings.allows(TimestampMs(i64::MAX), now));
-        assert!(settings.allows(TimestampMs::NONE, now));
-        assert!(settings.allows(TimestampMs(i64::MIN), now));
+        let rules = WriteSettings::of(&BTreeMap::new()).record_rules(now, 1);
+        let limits = rules.timestamps.unwrap();
+        assert!(limits.allow(TimestampMs(0)) && limits.allow(TimestampMs(now.0 + 3_600_000)));
+        assert!(!limits.allow(TimestampMs(now.0 + 3_600_001)));
+        let set = check([("message.timestamp.type", Some("LogAppendTime"))]).unwrap();
+        assert!(WriteSettings::of(&set).record_rules(now, 1).timestamps.is_none());
     }
 }

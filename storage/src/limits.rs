@@ -134,6 +134,14 @@ pub const COMMIT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// percent: the answer must reach the client before it gives up by itself.
 pub const ANSWER_PERCENT: u32 = 80;
 
+/// No request is answered "may or may not be stored" before this and the linger of its batches have
+/// passed, however short its time-out: a PUT that was hedged as late as [`HEDGE_DELAY_MAX`] says has
+/// two seconds to end and be committed. Half of what clients wait by themselves at least (10 s).
+pub const ANSWER_WAIT_MIN: Duration = Duration::from_secs(5);
+
+const _: () = assert!(ANSWER_WAIT_MIN.as_millis() > HEDGE_DELAY_MAX.as_millis());
+const _: () = assert!(ANSWER_WAIT_MIN.as_millis() < UPLOAD_TIME_DEFAULT.as_millis());
+
 /// Failed producers that are remembered. A full budget of batches, each of another producer, all
 /// failing, is a quarter million; beyond it the oldest is forgotten.
 pub const FAILED_PRODUCERS_MAX: usize = 262_144;
@@ -275,9 +283,13 @@ pub const READ_AHEAD_BYTES: u64 = 3 << 20;
 /// Blocks that one read-ahead brings, over all partitions.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 12;
 
-/// Extents that a look-up by timestamp reads. One, unless headers claim timestamps that no record
-/// has.
+/// Extents that a look-up by timestamp reads. One, unless batches were stored unopened and their
+/// headers claim timestamps that no record has.
 pub const TIMESTAMP_EXTENTS_MAX: usize = 16;
+
+/// For how long a look-up by timestamp goes through the batches of an extent before it lets others
+/// have its turn; the batch that it is in is finished.
+pub const RECORD_WALK_TURN_MAX: Duration = Duration::from_millis(10);
 
 /// Look-ups by timestamp that go through the records of batches at the same time. Each takes a
 /// core, for up to a second where a batch decompresses a thousandfold, and what the producer's

@@ -36,7 +36,7 @@ async fn a_record_comes_back_byte_for_byte_with_its_offset_patched() {
     assert_eq!(produced(&mut client, "t", sent.clone()).await.base_offset, 2);
     // An offset inside a batch brings the whole batch.
     let got = fetched(&mut client, "t", 3).await.records.unwrap();
-    let header = batch::verify(&got).unwrap();
+    let header = batch::check(&got).unwrap();
     assert_eq!((header.base_offset, header.leader_epoch), (2, 1));
     assert_eq!(got[16..], sent[16..]);
 }
@@ -101,14 +101,57 @@ async fn what_breaks_a_rule_is_refused_with_its_own_code() {
 }
 
 #[tokio::test]
+async fn each_record_that_is_to_blame_is_named() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create_with(&mut client, "compacted", &[("cleanup.policy", "compact")]).await;
+    create(&mut client, "t").await;
+    let named = |partition: &PartitionProduceResponse| -> Vec<i32> {
+        partition.record_errors.iter().map(|error| error.batch_index).collect()
+    };
+    let refused = produced(&mut client, "compacted", batch(&["a", "b", "c"])).await;
+    assert_eq!((refused.error_code, named(&refused)), (87, vec![0, 1, 2]));
+
+    let sent = ottla_test_kit::batch::plain(&[(NOW.0, b"v"), (NOW.0 + 3_600_001, b"w")]);
+    let refused = produced(&mut client, "t", sent).await;
+    assert_eq!((refused.error_code, named(&refused)), (32, vec![1]));
+
+    // What is wrong with the batch is wrong with all of its records.
+    let refused = produced(&mut client, "t", batch_with(&["a", "b"], NOW.0, |b| b[22] |= 8)).await;
+    assert_eq!((refused.error_code, named(&refused)), (32, vec![]));
+    assert!(refused.error_message.is_some());
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_decompressed_is_refused_in_its_place() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    let gzip = ottla_test_kit::batch::gzipped(&[(NOW.0, b"one"), (NOW.0, b"two")]);
+    let cut = ottla_test_kit::batch::changed(&gzip, |bytes| bytes.truncate(bytes.len() - 4));
+    let two_of_a_million = ottla_test_kit::batch::changed(&gzip, |bytes| {
+        bytes[23..27].copy_from_slice(&999_999i32.to_be_bytes());
+        bytes[57..61].copy_from_slice(&1_000_000i32.to_be_bytes());
+    });
+    for (sent, code, offset) in
+        [(gzip.clone(), 0, 0), (cut, 87, -1), (two_of_a_million, 87, -1), (gzip, 0, 2)]
+    {
+        let told = produced(&mut client, "t", sent).await;
+        assert_eq!((told.error_code, told.base_offset), (code, offset));
+    }
+}
+
+#[tokio::test]
 async fn log_append_time_is_told_and_patched() {
     let world = World::start().await;
     let mut client = world.client().await;
     create_with(&mut client, "t", &[("message.timestamp.type", "LogAppendTime")]).await;
+    let forged = produced(&mut client, "t", batch_with(&["v"], NOW.0, |b| b[22] |= 8)).await;
+    assert_eq!(forged.error_code, 32, "only the broker sets the bit");
     let stored = produced(&mut client, "t", batch_with(&["v"], i64::MAX, |_| {})).await;
     assert_eq!((stored.error_code, stored.log_append_time_ms), (0, APPEND_TIME.0));
     let got = fetched(&mut client, "t", 0).await.records.unwrap();
-    let header = batch::verify(&got).unwrap();
+    let header = batch::check(&got).unwrap();
     assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
     assert_eq!(header.max_timestamp, APPEND_TIME.0);
 }

@@ -145,6 +145,10 @@ section! {
         /// Memory for records that are received but not yet durable. When it is used up, producers
         /// wait; a Produce request larger than half of this is refused.
         budget_bytes: ByteSize = "256MiB", range "8MiB" to "1TiB";
+        /// Decompress and check compressed batches of more than 64 KiB, as smaller ones always are.
+        /// Without, such a batch is believed: consumers may stop at one that they cannot read, and
+        /// look-ups by time and offsets are as right as its header.
+        check_large_batches: bool = "true";
     }
 }
 

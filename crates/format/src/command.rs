@@ -126,7 +126,7 @@ pub struct CommitBatch {
     pub length: u32,
     /// Its number of records less one, as in its header; never negative.
     pub last_offset_delta: i32,
-    /// The largest timestamp in it, as in its header.
+    /// The largest timestamp of its records, whatever its header says.
     pub max_timestamp: TimestampMs,
     /// Its producer, when it is idempotent.
     pub producer: Option<BatchProducer>,

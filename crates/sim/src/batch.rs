@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use ottla_model::{BatchProducer, PartitionId, PartitionIndex, TopicId};
-use ottla_wire::batch::{BATCH_HEADER_BYTES, BatchHeader, parse};
+use ottla_wire::batch::{BATCH_HEADER_BYTES, parse};
+use ottla_wire::verify::{ReceivedBatch, RecordRules, VerifiedBatch};
 
 /// Which batch, and which send of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +22,8 @@ pub struct Identity {
 
 const BODY_BYTES: usize = 16 + 4 + 8 + 8 + 8 + 4;
 
-/// A batch's header and bytes.
-pub fn build(identity: &Identity, producer: Option<BatchProducer>) -> (BatchHeader, Bytes) {
+/// A batch as the write path takes it. What follows its header are no records, and nobody looks.
+pub fn build(identity: &Identity, producer: Option<BatchProducer>) -> VerifiedBatch {
     let mut bytes = vec![0; BATCH_HEADER_BYTES];
     bytes.extend(identity.partition.topic.0.to_le_bytes());
     bytes.extend(identity.partition.index.0.to_le_bytes());
@@ -48,8 +49,8 @@ pub fn build(identity: &Identity, producer: Option<BatchProducer>) -> (BatchHead
     put(57, &identity.records.to_be_bytes());
     let crc = crc32c::crc32c(&bytes[21..]);
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-    let header = parse(&bytes).expect("built as the format says");
-    (header, Bytes::from(bytes))
+    let received = ReceivedBatch::read(Bytes::from(bytes)).expect("built as the format says");
+    received.unopened(&RecordRules::NONE).expect("nothing is asked of it")
 }
 
 /// Reads a batch back; what is wrong with it, if it is not as it was built.

@@ -204,7 +204,7 @@ impl World {
         self.note(|| format!("client {id} sends {identity:?} to broker {}", broker + 1));
 
         let now = self.now();
-        let (header, bytes) = build(&identity, producer);
+        let built = build(&identity, producer);
         let request = AppendRequest {
             arrival: now,
             // Of no effect here; clients lose patience by a step.
@@ -212,7 +212,7 @@ impl World {
             connection: ConnectionId(id),
             waiting_on_connection: Arc::new(AtomicU32::new(1)),
             reservation: None,
-            batches: vec![AppendBatch { partition, header, bytes, linger: None }],
+            batches: vec![AppendBatch { partition, batch: built, linger: None }],
         };
         let broker = &mut self.brokers[broker];
         let Some(writer) = &mut broker.writer else { return };

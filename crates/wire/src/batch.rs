@@ -1,5 +1,7 @@
-//! Record batches: the 61-byte header, what must hold before a batch is taken, and the patch of
-//! the copy that a consumer gets.
+//! Record batches: the 61-byte header, and the patch of the copy that a consumer gets.
+//!
+//! A header says what its sender likes. What the write path may rely on is in
+//! [`VerifiedBatch`](crate::verify::VerifiedBatch).
 //!
 //! ```text
 //!  0  base offset            i64   the broker's; producers send 0
@@ -30,8 +32,7 @@ use ottla_model::{
     TimestampType,
 };
 
-use crate::limits;
-use crate::records::records;
+use crate::batch_error::BatchError;
 
 /// Length of a batch's header in bytes.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -83,7 +84,7 @@ pub struct BatchHeader {
     pub last_offset_delta: i32,
     /// Timestamp of the first record, in milliseconds since 1970.
     pub base_timestamp: i64,
-    /// The largest timestamp of the records.
+    /// The largest timestamp of the records, by the sender's word. Old clients leave it at −1.
     pub max_timestamp: i64,
     /// −1 for none.
     pub producer_id: i64,
@@ -142,114 +143,6 @@ impl BatchHeader {
     }
 }
 
-/// What is wrong with a batch. The text is meant for the producer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BatchError {
-    /// No batch at all.
-    #[error("there is no record batch")]
-    Empty,
-    /// The bytes end before the batch does.
-    #[error("the record batch is cut off: {have} bytes of {need}")]
-    Truncated {
-        /// Bytes there are.
-        have: usize,
-        /// Bytes the batch says it has.
-        need: usize,
-    },
-    /// A length that no batch can have.
-    #[error("the record batch has an impossible length field: {0}")]
-    Length(i32),
-    /// A format that is not record batch version 2.
-    #[error("the record batch has magic {0}; only 2 is supported")]
-    Magic(i8),
-    /// The checksum does not match the bytes.
-    #[error("the record batch is corrupt: CRC-32C {computed:#010x}, stored {stored:#010x}")]
-    Crc {
-        /// Of the bytes as they are.
-        computed: u32,
-        /// In the header.
-        stored: u32,
-    },
-    /// Something follows the one batch that is allowed.
-    #[error("exactly one record batch per partition is allowed; {0} bytes follow the first")]
-    SeveralBatches(usize),
-    /// Bits 0–2 of the attributes name no codec.
-    #[error("the record batch names the unknown compression codec {0}")]
-    UnknownCompression(u16),
-    /// A bit that only brokers may set.
-    #[error("clients cannot write control batches")]
-    Control,
-    /// A bit that only brokers may set.
-    #[error("clients cannot set a delete horizon")]
-    DeleteHorizon,
-    /// A producer id without a usable epoch or sequence.
-    #[error(
-        "producer id {id} needs an epoch and a sequence of 0 or more, not {epoch} and {sequence}"
-    )]
-    Producer {
-        /// The id given.
-        id: i64,
-        /// The epoch given.
-        epoch: i16,
-        /// The base sequence given.
-        sequence: i32,
-    },
-    /// Record count and last offset delta contradict each other, or there is no record.
-    #[error("record count {count} does not fit last offset delta {last_offset_delta}")]
-    Count {
-        /// Number of records given.
-        count: i32,
-        /// Last offset delta given.
-        last_offset_delta: i32,
-    },
-    /// More records are claimed than the bytes can hold.
-    #[error("{count} records cannot fit the {bytes} bytes of the record batch")]
-    CountTooLarge {
-        /// Number of records given.
-        count: i32,
-        /// Bytes after the header.
-        bytes: usize,
-    },
-    /// Uncompressed records do not fill the batch exactly, or their offsets are not 0, 1, 2, …
-    #[error("the records do not fill the record batch: record {record} is malformed")]
-    Records {
-        /// The first that does not fit, from 0; the record count when bytes are left over.
-        record: i32,
-    },
-}
-
-/// What a [`BatchError`] means for who sent the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchErrorKind {
-    /// The bytes were damaged on their way or in memory.
-    Corrupt,
-    /// The bytes are what the sender meant, and break a rule.
-    Invalid,
-    /// A codec that is not known here.
-    UnsupportedCompression,
-}
-
-impl BatchError {
-    /// What it means.
-    pub fn kind(&self) -> BatchErrorKind {
-        match self {
-            Self::Truncated { .. } | Self::Length(_) | Self::Crc { .. } => BatchErrorKind::Corrupt,
-            // 0 and 1 are Kafka's older formats, which it refuses as invalid.
-            Self::Magic(0 | 1) => BatchErrorKind::Invalid,
-            Self::Magic(_) => BatchErrorKind::Corrupt,
-            Self::UnknownCompression(_) => BatchErrorKind::UnsupportedCompression,
-            Self::Empty
-            | Self::SeveralBatches(_)
-            | Self::Control
-            | Self::DeleteHorizon
-            | Self::Producer { .. }
-            | Self::Count { .. }
-            | Self::CountTooLarge { .. }
-            | Self::Records { .. } => BatchErrorKind::Invalid,
-        }
-    }
-}
-
 fn array<const N: usize>(bytes: &[u8; BATCH_HEADER_BYTES], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);
@@ -301,12 +194,8 @@ pub fn parse_head(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     })
 }
 
-/// Checks that `bytes` are exactly one batch that a client may produce: checksum, counts, codec,
-/// and the bits that only brokers set. Whether it is transactional is left to the caller.
-///
-/// Costs one pass over the bytes for the CRC, and for uncompressed batches a hop from record to
-/// record over their first fields. Nothing is decompressed.
-pub fn verify(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+/// Checks that `bytes` are exactly one batch with the right checksum, whoever wrote it.
+pub fn check(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = parse(bytes)?;
     let length = header.length as usize;
     if bytes.len() > length {
@@ -316,61 +205,7 @@ pub fn verify(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
     if computed != header.crc {
         return Err(BatchError::Crc { computed, stored: header.crc });
     }
-    let compression = header.compression()?;
-    if header.is_control() {
-        return Err(BatchError::Control);
-    }
-    if header.has_delete_horizon() {
-        return Err(BatchError::DeleteHorizon);
-    }
-    if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
-        return Err(BatchError::Producer {
-            id: header.producer_id,
-            epoch: header.producer_epoch,
-            sequence: header.base_sequence,
-        });
-    }
-    check_count(&header)?;
-    let records = bytes.get(BATCH_HEADER_BYTES..).unwrap_or_default();
-    match compression {
-        Compression::None => check_records_fill(records, header.record_count)?,
-        _ => check_count_fits(
-            header.record_count,
-            limits::decompressed_bytes_max(records.len()),
-            records.len(),
-        )?,
-    }
     Ok(header)
-}
-
-fn check_count(header: &BatchHeader) -> Result<(), BatchError> {
-    let (count, last_offset_delta) = (header.record_count, header.last_offset_delta);
-    if count < 1 || last_offset_delta != count - 1 {
-        return Err(BatchError::Count { count, last_offset_delta });
-    }
-    Ok(())
-}
-
-fn check_count_fits(count: i32, capacity: usize, bytes: usize) -> Result<(), BatchError> {
-    let most = capacity / limits::RECORD_BYTES_MIN;
-    match usize::try_from(count) {
-        Ok(records) if records <= most => Ok(()),
-        _ => Err(BatchError::CountTooLarge { count, bytes }),
-    }
-}
-
-/// Uncompressed records must fill the batch exactly, and count up from offset delta 0: consumers
-/// take offsets from these deltas, and the next batch's offset from the count.
-fn check_records_fill(body: &[u8], count: i32) -> Result<(), BatchError> {
-    check_count_fits(count, body.len(), body.len())?;
-    let mut seen = 0;
-    for record in records(body) {
-        match record {
-            Ok(head) if head.offset_delta == seen && seen < count => seen += 1,
-            _ => return Err(BatchError::Records { record: seen }),
-        }
-    }
-    if seen == count { Ok(()) } else { Err(BatchError::Records { record: seen }) }
 }
 
 /// The consecutive batches of an extent, each with its own bytes. Ends after the first error.

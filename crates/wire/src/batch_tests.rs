@@ -15,7 +15,7 @@ fn with(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 #[test]
 fn a_good_batch_passes_and_shows_its_fields() {
     let bytes = batch_of(&[b"one", b"two", b"three"]);
-    let header = verify(&bytes).unwrap();
+    let header = check(&bytes).unwrap();
     assert_eq!(header.length as usize, bytes.len());
     assert_eq!((header.record_count, header.last_offset_delta), (3, 2));
     assert_eq!(header.compression(), Ok(Compression::None));
@@ -28,87 +28,14 @@ fn a_good_batch_passes_and_shows_its_fields() {
 fn every_truncation_and_every_flipped_bit_after_the_epoch_is_refused() {
     let bytes = batch_of(&[b"one", b"two"]);
     for end in 0..bytes.len() {
-        assert!(verify(&bytes[..end]).is_err(), "cut at {end}");
+        assert!(check(&bytes[..end]).is_err(), "cut at {end}");
     }
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let broker_owned = bit / 8 < 8 || (12..16).contains(&(bit / 8));
-        assert_eq!(verify(&flipped).is_ok(), broker_owned, "bit {bit}");
+        assert_eq!(check(&flipped).is_ok(), broker_owned, "bit {bit}");
     }
-}
-
-#[test]
-fn each_rule_has_its_own_error() {
-    let error = |bytes: Vec<u8>| verify(&bytes).unwrap_err();
-    assert_eq!(verify(&[]), Err(BatchError::Empty));
-    assert_eq!(error(with(|b| b[16] = 1)), BatchError::Magic(1));
-    assert_eq!(error(with(|b| b[22] = 7)), BatchError::UnknownCompression(7));
-    assert_eq!(error(with(|b| b[22] |= 0x20)), BatchError::Control);
-    assert_eq!(error(with(|b| b[22] |= 0x40)), BatchError::DeleteHorizon);
-    let unsequenced = with(|b| b[43..51].fill(0));
-    assert!(matches!(error(unsequenced), BatchError::Producer { id: 0, epoch: -1, sequence: -1 }));
-    assert!(matches!(error(with(|b| b[60] = 3)), BatchError::Count { .. }));
-    let none = with(|b| {
-        b[57..61].fill(0);
-        b[23..27].fill(0xff);
-    });
-    assert!(matches!(error(none), BatchError::Count { count: 0, last_offset_delta: -1 }));
-    let two = [batch_of(&[b"a"]), batch_of(&[b"b"])].concat();
-    assert!(matches!(error(two), BatchError::SeveralBatches(_)));
-    let mut corrupt = batch_of(&[b"a"]);
-    corrupt[65] ^= 1;
-    assert!(matches!(verify(&corrupt), Err(BatchError::Crc { .. })));
-    let mut negative = batch_of(&[b"a"]);
-    negative[8..12].copy_from_slice(&(-1i32).to_be_bytes());
-    assert_eq!(verify(&negative), Err(BatchError::Length(-1)));
-    negative[8..12].copy_from_slice(&48i32.to_be_bytes());
-    assert_eq!(verify(&negative), Err(BatchError::Length(48)));
-}
-
-#[test]
-fn uncompressed_records_must_fill_the_batch_exactly() {
-    let left_over = with(|b| b.push(0));
-    assert_eq!(verify(&left_over), Err(BatchError::Records { record: 2 }));
-    let cut = with(|b| {
-        b.pop();
-    });
-    assert_eq!(verify(&cut), Err(BatchError::Records { record: 1 }));
-}
-
-#[test]
-fn a_count_that_the_bytes_cannot_hold_is_refused() {
-    let claim = |b: &mut Vec<u8>, count: i32| {
-        b[57..61].copy_from_slice(&count.to_be_bytes());
-        b[23..27].copy_from_slice(&(count - 1).to_be_bytes());
-    };
-    let uncompressed = with(|b| claim(b, 1_000));
-    assert!(matches!(verify(&uncompressed), Err(BatchError::CountTooLarge { .. })));
-    let most = (limits::DECOMPRESSED_BYTES_ANY_RATIO / limits::RECORD_BYTES_MIN) as i32;
-    let compressed = |count| {
-        with(|b| {
-            b[22] = 4;
-            claim(b, count);
-        })
-    };
-    assert!(verify(&compressed(most)).is_ok());
-    assert!(matches!(verify(&compressed(most + 1)), Err(BatchError::CountTooLarge { .. })));
-}
-
-/// A valid checksum, one record of ten bytes that claims 10⁹ headers: costs another decoder seven
-/// seconds and two gigabytes. Headers are not looked at here, so the batch is merely bytes.
-#[test]
-fn the_header_bomb_costs_nothing() {
-    let mut body = vec![0, 0, 0, 1, 1];
-    batch::push_varint(&mut body, 1_000_000_000);
-    let bytes = batch::changed(&batch_of(&[]), |bytes| {
-        batch::push_varint(bytes, body.len() as i64);
-        bytes.extend_from_slice(&body);
-        bytes[23..27].fill(0);
-        bytes[57..61].copy_from_slice(&1i32.to_be_bytes());
-    });
-    assert_eq!(bytes.len(), 72);
-    assert!(verify(&bytes).is_ok());
 }
 
 #[test]
@@ -128,7 +55,7 @@ fn the_patched_copy_carries_offset_and_epoch_and_keeps_its_checksum() {
     let bytes = batch_of(&[b"one", b"two"]);
     let mut copy = bytes.clone();
     copy[..61].copy_from_slice(&patched_header(&bytes, Offset(42), None).unwrap());
-    let header = verify(&copy).unwrap();
+    let header = check(&copy).unwrap();
     assert_eq!((header.base_offset, header.leader_epoch), (42, LEADER_EPOCH.0));
     assert_eq!(copy[17..], bytes[17..]);
     assert!(patched_header(&bytes[..60], Offset(0), None).is_err());
@@ -140,7 +67,7 @@ fn the_log_append_time_comes_with_a_combined_checksum() {
     let time = Some(TimestampMs(77_000));
     let mut copy = bytes.clone();
     copy[..61].copy_from_slice(&patched_header(&bytes, Offset(7), time).unwrap());
-    let header = verify(&copy).unwrap();
+    let header = check(&copy).unwrap();
     assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
     assert_eq!((header.max_timestamp, header.base_timestamp), (77_000, 1_000));
     assert_eq!(copy[61..], bytes[61..]);
@@ -150,7 +77,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = parse(&bytes);
-        let _ = verify(&bytes);
+        let _ = check(&bytes);
         let _ = walk(&bytes).count();
         let _ = patched_header(&bytes, Offset(1), Some(TimestampMs(1)));
     }
@@ -164,9 +91,7 @@ proptest! {
             if let Some(byte) = b.get_mut(at) { *byte = value }
             b.truncate(b.len() - cut.min(b.len() - BATCH_HEADER_BYTES));
         });
-        if let Ok(header) = verify(&bytes) {
-            prop_assert!(header.record_count > 0);
-        }
+        prop_assert_eq!(check(&bytes).is_ok(), bytes[16] == 2);
     }
 
     #[test]
@@ -177,6 +102,6 @@ proptest! {
         let mut copy = bytes.clone();
         copy[..61].copy_from_slice(
             &patched_header(&bytes, Offset(7), Some(TimestampMs(time))).unwrap());
-        prop_assert!(verify(&copy).is_ok());
+        prop_assert!(check(&copy).is_ok());
     }
 }

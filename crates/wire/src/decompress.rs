@@ -1,17 +1,16 @@
-//! Decompression of a batch's records, for the few rules that need to see a record.
+//! Decompression of a batch's records, for the rules that look at records.
 //!
 //! A stream: what is not asked for is not decompressed, and no more than the codec's own window is
 //! held. Only snappy's raw blocks come whole; they are at most `SNAPPY_RATIO_MAX` times as long
 //! as their input.
 //!
-//! The input comes from anybody, so the output is capped by [`limits::decompressed_bytes_max`]
-//! (size, and ratio to the input) while it is read: a bomb costs at most the time of the cap, never
-//! what it claims.
+//! The input comes from anybody, so the output is capped while it is read ([`OutputLimits`]): a bomb
+//! costs at most the time of the cap, never what it claims.
 //!
 //! The encodings are those of Kafka clients: gzip, snappy in the blocks of snappy-java or raw,
 //! LZ4 frames, zstd frames.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use thiserror::Error;
 
@@ -34,35 +33,62 @@ pub enum DecompressError {
     },
 }
 
-/// The bytes after a batch's header as they were before the producer compressed them. `compressed`
-/// is how many there are in `body`. An error of the stream carries a [`DecompressError`]; trailing
-/// bytes that belong to no frame are one in gzip, snappy and zstd.
+/// What decompression may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimits {
+    /// Bytes that may come out.
+    pub bytes_max: usize,
+    /// The window that a zstd frame may ask for, as a power of two.
+    pub zstd_window_log_max: u32,
+}
+
+impl OutputLimits {
+    /// Enough for the batches of common clients, and little enough to be tried for anybody.
+    pub const SMALL: Self = Self {
+        bytes_max: limits::DECOMPRESSED_BYTES_ANY_RATIO,
+        zstd_window_log_max: limits::ZSTD_SMALL_WINDOW_LOG_MAX,
+    };
+
+    /// What `compressed` bytes of a batch may take at most.
+    pub const fn full(compressed: usize) -> Self {
+        Self {
+            bytes_max: limits::decompressed_bytes_max(compressed),
+            zstd_window_log_max: limits::ZSTD_WINDOW_LOG_MAX,
+        }
+    }
+}
+
+/// The bytes after a batch's header as they were before the producer compressed them. An error of
+/// the stream carries a [`DecompressError`]; trailing bytes that belong to no frame are one in gzip,
+/// snappy and zstd.
 pub fn plain<'a>(
     codec: Compression,
-    body: impl Read + 'a,
-    compressed: usize,
-) -> Result<Box<dyn Read + 'a>, DecompressError> {
-    capped(codec, body, limits::decompressed_bytes_max(compressed))
+    body: impl BufRead + 'a,
+    limits: OutputLimits,
+) -> Result<Box<dyn BufRead + 'a>, DecompressError> {
+    let cap = limits.bytes_max;
+    let capped = Capped { codec, cap, left: cap, stream: () };
+    Ok(match codec {
+        Compression::None => Box::new(capped.over(body)),
+        Compression::Gzip => {
+            Box::new(capped.over(buffered(flate2::bufread::MultiGzDecoder::new(body))))
+        }
+        Compression::Snappy => Box::new(capped.over(Snappy::new(body, cap))),
+        Compression::Lz4 => Box::new(capped.over(lz4_flex::frame::FrameDecoder::new(body))),
+        Compression::Zstd => {
+            let frames = zstd_frames(body, limits.zstd_window_log_max);
+            Box::new(capped.over(buffered(frames.map_err(|e| malformed(codec, &e))?)))
+        }
+    })
 }
 
-fn capped<'a>(
-    codec: Compression,
-    body: impl Read + 'a,
-    cap: usize,
-) -> Result<Box<dyn Read + 'a>, DecompressError> {
-    let stream: Box<dyn Read + 'a> = match codec {
-        Compression::None => Box::new(body),
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
-        Compression::Snappy => Box::new(Snappy::new(body, cap)),
-        Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(body)),
-        Compression::Zstd => Box::new(zstd_frames(body).map_err(|e| malformed(codec, &e))?),
-    };
-    Ok(Box::new(Capped { stream, codec, cap, left: cap }))
+fn buffered<R: Read>(decoder: R) -> BufReader<R> {
+    BufReader::with_capacity(limits::RECORDS_BUFFER_BYTES, decoder)
 }
 
-fn zstd_frames<R: Read>(body: R) -> io::Result<impl Read> {
-    let mut decoder = zstd::stream::read::Decoder::new(body)?;
-    decoder.window_log_max(limits::ZSTD_WINDOW_LOG_MAX)?;
+fn zstd_frames(body: impl BufRead, window_log_max: u32) -> io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
+    decoder.window_log_max(window_log_max)?;
     Ok(decoder)
 }
 
@@ -70,29 +96,49 @@ fn malformed(codec: Compression, reason: &dyn ToString) -> DecompressError {
     DecompressError::Malformed { codec, reason: reason.to_string() }
 }
 
-/// A stream that fails at the first byte beyond the cap, and says of what codec it is.
-struct Capped<R> {
-    stream: R,
+/// A stream that fails when more than the cap would come, and says of what codec it is.
+struct Capped<B> {
+    stream: B,
     codec: Compression,
     cap: usize,
     left: usize,
 }
 
-impl<R: Read> Read for Capped<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.read(out).map_err(|error| {
+impl Capped<()> {
+    fn over<B>(self, stream: B) -> Capped<B> {
+        let Self { codec, cap, left, .. } = self;
+        Capped { stream, codec, cap, left }
+    }
+}
+
+impl<B: BufRead> BufRead for Capped<B> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let codec = self.codec;
+        let buffered = self.stream.fill_buf().map_err(|error| {
             let is_ours = error.get_ref().is_some_and(|inner| inner.is::<DecompressError>());
-            if is_ours { error } else { io::Error::other(malformed(self.codec, &error)) }
+            if is_ours { error } else { io::Error::other(malformed(codec, &error)) }
         })?;
-        match self.left.checked_sub(read) {
-            Some(left) => self.left = left,
-            None => return Err(io::Error::other(DecompressError::TooLarge(self.cap))),
+        if buffered.len() > self.left {
+            return Err(io::Error::other(DecompressError::TooLarge(self.cap)));
         }
+        Ok(buffered)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        self.stream.consume(bytes);
+    }
+}
+
+impl<B: BufRead> Read for Capped<B> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(out)?;
+        self.consume(read);
         Ok(read)
     }
 }
 
-/// What snappy-java's streams begin with; the version numbers that follow are not looked at.
+/// What snappy-java's streams begin with, before their own version and the one that a reader needs.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 /// The magic and two version numbers of four bytes.
 const XERIAL_HEADER_BYTES: usize = 16;
@@ -134,6 +180,10 @@ impl<R: Read> Snappy<R> {
                 }
                 if header.len() < XERIAL_HEADER_BYTES {
                     return Err(cut("the header is cut short"));
+                }
+                let version = header.get(XERIAL_MAGIC.len()..).and_then(|rest| rest.first_chunk());
+                if version.is_none_or(|version| i32::from_be_bytes(*version) < 1) {
+                    return Err(cut("the header names no version"));
                 }
                 self.framing = Framing::Xerial;
                 self.next_of_many()
@@ -183,14 +233,22 @@ impl<R: Read> Snappy<R> {
     }
 }
 
+impl<R: Read> BufRead for Snappy<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.block.position() >= self.block.get_ref().len() as u64 && self.advance()? {}
+        self.block.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.block.consume(bytes);
+    }
+}
+
 impl<R: Read> Read for Snappy<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.block.read(out)?;
-            if read > 0 || out.is_empty() || !self.advance()? {
-                return Ok(read);
-            }
-        }
+        let read = self.fill_buf()?.read(out)?;
+        self.consume(read);
+        Ok(read)
     }
 }
 
@@ -199,168 +257,5 @@ fn cut(reason: &str) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const CODECS: [Compression; 5] = [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ];
-
-    fn decompress(codec: Compression, body: &[u8]) -> Result<Vec<u8>, DecompressError> {
-        to_cap(codec, body, limits::decompressed_bytes_max(body.len()))
-    }
-
-    fn to_cap(codec: Compression, body: &[u8], cap: usize) -> Result<Vec<u8>, DecompressError> {
-        let mut output = Vec::new();
-        match capped(codec, body, cap)?.read_to_end(&mut output) {
-            Ok(_) => Ok(output),
-            Err(error) => Err(*error.into_inner().unwrap().downcast().unwrap()),
-        }
-    }
-
-    fn compress(codec: Compression, plain: &[u8]) -> Vec<u8> {
-        match codec {
-            Compression::None => plain.to_vec(),
-            Compression::Gzip => {
-                let level = flate2::Compression::best();
-                let mut out = flate2::write::GzEncoder::new(Vec::new(), level);
-                out.write_all(plain).unwrap();
-                out.finish().unwrap()
-            }
-            Compression::Snappy => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
-            Compression::Lz4 => {
-                let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
-                out.write_all(plain).unwrap();
-                out.finish().unwrap()
-            }
-            Compression::Zstd => zstd::stream::encode_all(plain, 3).unwrap(),
-        }
-    }
-
-    fn xerial(plain: &[u8], block: usize) -> Vec<u8> {
-        let mut out = XERIAL_MAGIC.to_vec();
-        out.extend([0, 0, 0, 1, 0, 0, 0, 1]);
-        for part in plain.chunks(block) {
-            let part = compress(Compression::Snappy, part);
-            out.extend(u32::try_from(part.len()).unwrap().to_be_bytes());
-            out.extend(part);
-        }
-        out
-    }
-
-    #[test]
-    fn every_codec_gives_back_what_went_in() {
-        let plain: Vec<u8> = (0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
-        for codec in CODECS {
-            for plain in [&plain[..], b"", b"x"] {
-                let packed = compress(codec, plain);
-                assert_eq!(decompress(codec, &packed).as_deref(), Ok(plain), "{codec:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn snappy_java_blocks_are_joined() {
-        let plain: Vec<u8> = (0..50_000u32).flat_map(|i| (i % 251).to_le_bytes()).collect();
-        let packed = xerial(&plain, 32 * 1024);
-        assert_eq!(decompress(Compression::Snappy, &packed), Ok(plain));
-        for cut in [packed.len() - 1, 17, 18, 19, 12] {
-            assert!(decompress(Compression::Snappy, &packed[..cut]).is_err(), "{cut}");
-        }
-    }
-
-    #[test]
-    fn the_callers_cap_holds_to_the_byte() {
-        for codec in CODECS {
-            let packed = compress(codec, &[7; 5_000]);
-            assert_eq!(to_cap(codec, &packed, 5_000).map(|v| v.len()), Ok(5_000), "{codec:?}");
-            assert_eq!(to_cap(codec, &packed, 4_999), Err(DecompressError::TooLarge(4_999)));
-        }
-    }
-
-    #[test]
-    fn bombs_stop_at_the_ratio() {
-        let plain = vec![0; 64 << 20];
-        for codec in [Compression::Gzip, Compression::Zstd] {
-            let packed = compress(codec, &plain);
-            let cap = limits::decompressed_bytes_max(packed.len());
-            let done = decompress(codec, &packed);
-            if cap < plain.len() {
-                assert_eq!(done, Err(DecompressError::TooLarge(cap)), "{codec:?}");
-            } else {
-                assert_eq!(done.map(|v| v.len()), Ok(plain.len()), "{codec:?}");
-            }
-        }
-        let packed = compress(Compression::Zstd, &plain);
-        assert!(limits::decompressed_bytes_max(packed.len()) < plain.len(), "zstd makes a bomb");
-    }
-
-    #[test]
-    fn what_is_not_asked_for_is_not_decompressed() {
-        // The end of each is missing: whoever reads on finds out.
-        let plain: Vec<u8> = (0..4_000_000u32).flat_map(|i| (i / 3).to_le_bytes()).collect();
-        let streams = [
-            (Compression::Gzip, compress(Compression::Gzip, &plain)),
-            (Compression::Lz4, compress(Compression::Lz4, &plain)),
-            (Compression::Zstd, compress(Compression::Zstd, &plain)),
-            (Compression::Snappy, xerial(&plain, 32 * 1024)),
-        ];
-        for (codec, mut packed) in streams {
-            packed.truncate(packed.len() - 20);
-            let mut stream = super::plain(codec, &packed[..], packed.len()).unwrap();
-            let mut first = [0; 1_000];
-            stream.read_exact(&mut first).unwrap();
-            assert_eq!(first, plain[..1_000], "{codec:?}");
-            let rest = stream.read_to_end(&mut Vec::new());
-            assert!(rest.is_err(), "{codec:?}");
-        }
-    }
-
-    #[test]
-    fn claimed_lengths_reserve_nothing() {
-        // A raw snappy block that claims 4 GiB, and one that claims 7 MiB in six bytes.
-        let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0];
-        assert!(decompress(Compression::Snappy, &huge).is_err());
-        let large = [0x80, 0x80, 0xc0, 0x03, 0, 0];
-        assert!(matches!(
-            decompress(Compression::Snappy, &large),
-            Err(DecompressError::Malformed { .. })
-        ));
-    }
-
-    proptest! {
-        #[test]
-        fn random_bytes_are_an_error_or_small(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for codec in CODECS {
-                if let Ok(output) = decompress(codec, &bytes) {
-                    prop_assert!(output.len() <= limits::decompressed_bytes_max(bytes.len()));
-                }
-            }
-        }
-
-        #[test]
-        fn damaged_frames_never_panic(at in any::<prop::sample::Index>(), bit in 0..8u8) {
-            let plain: Vec<u8> = (0..2_000u32).flat_map(|i| (i / 3).to_le_bytes()).collect();
-            for codec in CODECS {
-                let mut packed = compress(codec, &plain);
-                let at = at.index(packed.len());
-                packed[at] ^= 1 << bit;
-                let _ = decompress(codec, &packed);
-                packed.truncate(at);
-                let _ = decompress(codec, &packed);
-            }
-            let mut packed = xerial(&plain, 1_000);
-            let at = at.index(packed.len());
-            packed[at] ^= 1 << bit;
-            let _ = decompress(Compression::Snappy, &packed);
-        }
-    }
-}
+#[path = "decompress_tests.rs"]
+mod tests;

@@ -40,13 +40,17 @@ pub const fn decompressed_bytes_max(compressed: usize) -> usize {
     if cap < DECOMPRESSED_BYTES_ANY_RATIO { DECOMPRESSED_BYTES_ANY_RATIO } else { cap }
 }
 
-/// The buffer of a walk over the records of a batch.
+/// What a walk over compressed records decompresses at a time.
 pub const RECORDS_BUFFER_BYTES: usize = 32 * 1024;
 
 /// The window that a zstd frame may ask for, as a power of two: 128 MiB, which is what the highest
 /// level of Kafka's clients needs and what zstd itself takes from anybody.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
+/// The same for what is tried for anybody: what the levels up to 19 of zstd ask for.
+pub const ZSTD_SMALL_WINDOW_LOG_MAX: u32 = 23;
+
+const _: () = assert!(ZSTD_SMALL_WINDOW_LOG_MAX < ZSTD_WINDOW_LOG_MAX);
 const _: () = assert!(
     FRAME_GROWTH_BYTES < FRAME_BYTES_MAX && DECOMPRESSED_BYTES_ANY_RATIO < DECOMPRESSED_BYTES_MAX
 );

@@ -2,11 +2,11 @@
 //! offsets.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use ottla_control_api::view::Extent;
 use ottla_format::object::BATCH_CRC_FROM;
 use ottla_model::{Offset, TimestampMs};
@@ -63,7 +63,7 @@ impl BatchBytes {
     }
 
     /// Its records as a stream.
-    pub(super) fn records_reader(&self) -> impl Read + use<> {
+    pub(super) fn records_reader(&self) -> impl BufRead + use<> {
         Pieces(self.records().collect())
     }
 
@@ -78,15 +78,25 @@ impl BatchBytes {
 /// Bytes in pieces, read from the front.
 struct Pieces(VecDeque<Bytes>);
 
-impl Read for Pieces {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.0.front().is_some_and(Bytes::is_empty) {
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self.0.front().map(Bytes::as_ref).unwrap_or_default())
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let Some(first) = self.0.front_mut() else { return };
+        first.advance(bytes.min(first.len()));
+        if first.is_empty() {
             self.0.pop_front();
         }
-        let Some(first) = self.0.front_mut() else { return Ok(0) };
-        let taken = first.split_to(first.len().min(out.len()));
-        out[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(out)?;
+        self.consume(read);
+        Ok(read)
     }
 }
 

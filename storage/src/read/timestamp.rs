@@ -1,15 +1,17 @@
 //! Records by timestamp, exact to the record (ListOffsets with a timestamp, and −3).
 //!
 //! The control plane knows the largest timestamp of each extent and gives the first extent that
-//! can hold the answer. In it, batch headers have the largest timestamp of each batch; only the
-//! batch that holds the answer is decompressed, as a stream and under a cap, up to the record that
-//! is the answer. Where the log gave the time (log-append time), all records of a batch have it and
-//! none is looked at.
+//! can hold the answer. Its batches are looked through in order up to the record that is the answer,
+//! as a stream and under a cap. What their headers say of times is not believed: stored bytes are as
+//! they were sent, and old clients leave the maximum at −1. Where the log gave the time (log-append
+//! time), all records of a batch have it and none is looked at.
 //!
 //! What a producer compressed well takes a second to look through, so that is done off the threads
-//! that serve, for a few look-ups at a time. The extents of all that read or wait for their turn have
-//! room among the blocks that fetches of older data hold.
+//! that serve, for a few look-ups at a time, each of which lets others have its turn between batches.
+//! The extents of all that read or wait for their turn have room among the blocks that fetches of
+//! older data hold.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ottla_control_api::view::Extent;
@@ -17,16 +19,17 @@ use ottla_control_api::{CallError, ExtentPage, TimestampQuery};
 use ottla_model::{Offset, PartitionId, TimestampMs};
 use ottla_object_io::ReadCause;
 use ottla_wire::batch::BATCH_HEADER_BYTES;
-use ottla_wire::decompress;
+use ottla_wire::decompress::{self, OutputLimits};
 use ottla_wire::records::records;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::assemble::{Place, Stop, StoredBatch, batches};
 use super::gather::Gathered;
 use super::leader::Answered;
 use super::{Isolation, ReadError, Reader};
 use crate::cache::{BlockKey, Heat};
-use crate::limits::TIMESTAMP_EXTENTS_MAX;
+use crate::limits::{RECORD_WALK_TURN_MAX, TIMESTAMP_EXTENTS_MAX};
 
 /// A record by its offset and timestamp.
 type Found = (Offset, TimestampMs);
@@ -41,8 +44,8 @@ impl Reader {
         isolation: Isolation,
     ) -> Result<Option<Found>, ReadError> {
         let mut answered = self.find_timestamp(partition, query).await?;
-        // A header may claim a larger timestamp than its records have: then the next extents are
-        // looked at.
+        // The header of a batch that was stored unopened may claim a larger timestamp than its
+        // records have: then the next extents are looked at.
         for _ in 0..TIMESTAMP_EXTENTS_MAX {
             let Answered { bounds, ref page, .. } = answered;
             let Some(last) = page.extents.last() else { return Ok(None) };
@@ -75,20 +78,29 @@ impl Reader {
         let blocks = BlockKey::covering(&range).count();
         // Until it was looked through: what waits for its turn is in memory as well.
         let _held = self.gather.hold(blocks, Heat::CatchUp).await;
-        let batches = self.whole_extent(extent).await?;
-        // Never closed. It goes along, because a walk ends by itself only, asked for or not.
-        let turn = self.walks.clone().acquire_owned().await;
-        let walk = move || {
-            let _turn = turn;
-            found_in(&batches, query, readable)
-        };
-        match spawn_blocking(walk).await {
-            Ok(found) => found,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The process ends.
-                Err(_) => Err(CallError::ShuttingDown.into()),
-            },
+        let batches = self.whole_extent(extent).await?.into();
+        let most = extent.max_timestamp;
+        let mut search = Search { query, readable, most, batches, best: None };
+        loop {
+            // Never closed. It goes along, because a walk ends by itself only, asked for or not.
+            let turn = self.walks.clone().acquire_owned().await;
+            let walk = move || {
+                let _turn = turn;
+                let ended = search.take_turn();
+                (search, ended)
+            };
+            let ended;
+            (search, ended) = match spawn_blocking(walk).await {
+                Ok(walked) => walked,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The process ends.
+                    Err(_) => return Err(CallError::ShuttingDown.into()),
+                },
+            };
+            if ended? {
+                return Ok(search.best);
+            }
         }
     }
 
@@ -138,41 +150,67 @@ fn first_candidate(page: &ExtentPage, query: TimestampQuery) -> Option<Arc<Exten
     }
 }
 
-/// The largest timestamp of a batch, as its header or the log says.
-fn largest(batch: &StoredBatch) -> TimestampMs {
-    batch.append_time.unwrap_or(TimestampMs(batch.header.max_timestamp))
-}
-
-/// The record that a query asks for, among the readable ones of these batches.
-fn found_in(
-    batches: &[StoredBatch],
+/// A look-up in the batches of one extent.
+struct Search {
     query: TimestampQuery,
     readable: Readable,
-) -> Result<Option<Found>, ReadError> {
-    match query {
-        TimestampQuery::AtOrAfter(time) => {
-            for batch in batches.iter().filter(|batch| largest(batch) >= time) {
-                for found in timestamps(batch, readable)? {
-                    let found = found?;
-                    if found.1 >= time {
-                        return Ok(Some(found));
+    /// No record of the extent is later.
+    most: TimestampMs,
+    /// Those that were not looked through.
+    batches: VecDeque<StoredBatch>,
+    best: Option<Found>,
+}
+
+impl Search {
+    /// Looks through batches for one turn; `true` when the best is found, or there is none.
+    fn take_turn(&mut self) -> Result<bool, ReadError> {
+        let began = Instant::now();
+        while let Some(batch) = self.batches.pop_front() {
+            match self.look_through(&batch) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                // One that was stored unopened. It hides nothing but itself.
+                Err(_) if !self.may_be_in(&batch) => {}
+                Err(error) => return Err(error),
+            }
+            if began.elapsed() >= RECORD_WALK_TURN_MAX {
+                return Ok(self.batches.is_empty());
+            }
+        }
+        Ok(true)
+    }
+
+    /// `true` when no further batch need be looked through.
+    fn look_through(&mut self, batch: &StoredBatch) -> Result<bool, ReadError> {
+        for found in timestamps(batch, self.readable)? {
+            let found = found?;
+            match self.query {
+                TimestampQuery::AtOrAfter(time) if found.1 < time => continue,
+                TimestampQuery::AtOrAfter(_) => {
+                    self.best = Some(found);
+                    return Ok(true);
+                }
+                // The first of those with the largest timestamp; "no timestamp" is not one.
+                TimestampQuery::Max => {
+                    let so_far = self.best.map_or(TimestampMs::NONE, |best| best.1);
+                    if found.1 > so_far {
+                        self.best = Some(found);
+                    }
+                    if found.1 >= self.most {
+                        return Ok(true);
                     }
                 }
             }
-            Ok(None)
         }
-        TimestampQuery::Max => {
-            // The first of those with the largest timestamp; the others need no look.
-            let first = batches.iter().rev().max_by_key(|batch| largest(batch));
-            let Some(batch) = first else { return Ok(None) };
-            let mut best: Option<Found> = None;
-            for found in timestamps(batch, readable)? {
-                let found = found?;
-                if best.is_none_or(|best| found.1 > best.1) {
-                    best = Some(found);
-                }
-            }
-            Ok(best)
+        Ok(false)
+    }
+
+    /// Whether the header of a batch that cannot be read says that it may hold the answer.
+    fn may_be_in(&self, batch: &StoredBatch) -> bool {
+        let largest = TimestampMs(batch.header.max_timestamp);
+        match self.query {
+            TimestampQuery::AtOrAfter(time) => largest >= time,
+            TimestampQuery::Max => self.best.is_none_or(|best| largest > best.1),
         }
     }
 }
@@ -191,7 +229,8 @@ fn timestamps(
     let damaged = |reason: String| ReadError::Corrupt(reason);
     let codec = batch.header.compression().map_err(|e| damaged(e.to_string()))?;
     let length = batch.bytes.len().saturating_sub(BATCH_HEADER_BYTES);
-    let plain = decompress::plain(codec, batch.bytes.records_reader(), length)
+    let limits = OutputLimits::full(length);
+    let plain = decompress::plain(codec, batch.bytes.records_reader(), limits)
         .map_err(|e| damaged(e.to_string()))?;
     let found = records(plain).map(move |record| {
         let record = record.map_err(|e| damaged(e.to_string()))?;

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use ottla_model::{PartitionId, TimestampMs};
-use ottla_wire::batch::BatchHeader;
+use ottla_model::PartitionId;
+use ottla_wire::verify::VerifiedBatch;
 use tokio::time::Instant;
 
 use super::answer::{Answer, AppendOutcome};
@@ -25,7 +24,9 @@ use crate::limits::{OBJECT_BATCHES_MAX, PIPELINE_FULL, SEAL_BYTES_WORTHWHILE};
 pub struct AppendRequest {
     /// When the request was received: its time-out and flush deadlines count from here.
     pub arrival: Instant,
-    /// The request's own time-out.
+    /// The request's own time-out. A short one is not taken at its word: see [`AppendTicket`].
+    ///
+    /// [`AppendTicket`]: super::AppendTicket
     pub timeout: Duration,
     /// Where it came from.
     pub connection: ConnectionId,
@@ -38,15 +39,13 @@ pub struct AppendRequest {
     pub batches: Vec<AppendBatch>,
 }
 
-/// One validated record batch.
+/// One record batch for a partition.
 #[derive(Debug)]
 pub struct AppendBatch {
     /// Where it goes. The topic id is bound here, for good.
     pub partition: PartitionId,
-    /// Its header, as verified.
-    pub header: BatchHeader,
-    /// Its bytes as received: exactly one batch.
-    pub bytes: Bytes,
+    /// Its bytes, and what was found to be true of them.
+    pub batch: VerifiedBatch,
     /// The topic's own linger.
     pub linger: Option<Duration>,
 }
@@ -127,8 +126,9 @@ impl Intake {
         let failed = self.failed.clone();
         let mut failed = failed.lock();
         for (batch, answer) in batches.into_iter().zip(answers) {
-            let AppendBatch { partition, header, bytes, linger } = batch;
-            let producer = header.producer();
+            let AppendBatch { partition, batch, linger } = batch;
+            let producer = batch.producer();
+            let bytes = batch.bytes().clone();
             if self.gate != Gate::Open {
                 failed.turned_away(partition, producer, now);
                 appended.refused.push((answer, self.gate.refusal()));
@@ -145,19 +145,19 @@ impl Intake {
             let deadline = arrival + linger.unwrap_or(self.linger);
             appended.wake |= self.open.deadline.is_none_or(|earliest| deadline < earliest);
             appended.bytes += bytes.len();
-            appended.records += u64::from(header.record_count.unsigned_abs());
+            appended.records += u64::from(batch.record_count());
             let entry = Entry {
                 partition,
                 length: bytes.len() as u32,
-                last_offset_delta: header.last_offset_delta,
-                max_timestamp: TimestampMs(header.max_timestamp),
+                last_offset_delta: batch.last_offset_delta(),
+                max_timestamp: batch.max_timestamp(),
                 producer,
                 answer: Some(answer),
             };
             let body = Body {
                 partition,
-                records: header.record_count.unsigned_abs(),
-                crc: header.crc,
+                records: batch.record_count(),
+                crc: batch.crc(),
                 bytes,
                 producer,
                 _reservation: reservation.clone(),

@@ -20,7 +20,8 @@ use ottla_model::{
     Attempt, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, GroupId, ObjectSeq, Offset,
     PartitionId, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId,
 };
-use ottla_wire::batch::{self, BatchHeader};
+use ottla_wire::limits::RECORD_BYTES_MIN;
+use ottla_wire::verify::{ReceivedBatch, RecordRules, VerifiedBatch};
 use tokio::sync::mpsc;
 
 use super::{AppendBatch, AppendOutcome};
@@ -65,9 +66,14 @@ pub(crate) fn append_batch(
     producer: Option<BatchProducer>,
     body: usize,
 ) -> AppendBatch {
-    let bytes = batch_bytes(producer, 1, body);
-    let header: BatchHeader = batch::parse(&bytes).expect("built as the format says");
-    AppendBatch { partition, header, bytes, linger: None }
+    let bytes = batch_bytes(producer, 1, body.max(RECORD_BYTES_MIN));
+    AppendBatch { partition, batch: unopened(bytes), linger: None }
+}
+
+/// A batch whose bytes after the header are no records.
+pub(crate) fn unopened(bytes: Bytes) -> VerifiedBatch {
+    let received = ReceivedBatch::read(bytes).expect("built as the format says");
+    received.unopened(&RecordRules::NONE).expect("nothing is asked of it")
 }
 
 /// A model of the control plane's part: commits and abandons in sequence per epoch, outcomes kept,

@@ -11,3 +11,4 @@ mod groups;
 mod noise;
 mod operators;
 mod patience;
+mod timestamps;

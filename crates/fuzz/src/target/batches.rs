@@ -1,12 +1,15 @@
 //! Record batches: their headers, their codecs, and the records in them.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Write};
 
+use bytes::Bytes;
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use ottla_env::Random;
 use ottla_model::{Offset, TimestampMs};
 use ottla_wire::batch::{self, BATCH_HEADER_BYTES, Compression};
-use ottla_wire::{decompress, records};
+use ottla_wire::decompress::{self, OutputLimits};
+use ottla_wire::records;
+use ottla_wire::verify::{ReceivedBatch, RecordRules};
 
 use super::{Inputs, Target, Verdict};
 use crate::damage::below;
@@ -37,7 +40,7 @@ const fn codec(
 type Pack = fn(&[u8]) -> io::Result<Vec<u8>>;
 
 /// The records of a body, as the rules that look at records see them.
-fn walk(body: impl Read) -> Verdict {
+fn walk(body: impl BufRead) -> Verdict {
     Ok(records::records(body).try_for_each(|record| record.map(drop))?)
 }
 
@@ -124,20 +127,26 @@ fn seal_batch(batch: &mut [u8]) {
 fn read_batches(bytes: &[u8]) -> Verdict {
     for found in batch::walk(bytes) {
         let (_, batch) = found?;
-        let header = batch::verify(batch)?;
-        let body = batch.get(BATCH_HEADER_BYTES..).ok_or("verified without a body")?;
-        walk(decompress::plain(header.compression()?, body, body.len())?)?;
+        let received = ReceivedBatch::read(Bytes::copy_from_slice(batch))?;
+        let body = batch.get(BATCH_HEADER_BYTES..).ok_or("read without a body")?;
+        let small = received.verify(&RecordRules::NONE, OutputLimits::SMALL);
+        let verified = received.verify(&RecordRules::NONE, OutputLimits::full(body.len()));
+        if let (Ok(_), Err(_)) = (small, &verified) {
+            return Err("more is allowed, and less is taken".into());
+        }
+        verified?;
         let (offset, time) = (Offset(i64::MAX), TimestampMs(i64::MIN));
         let patched = batch::patched_header(batch, offset, Some(time))?;
-        batch::verify(&[&patched[..], body].concat())?;
+        batch::check(&[&patched[..], body].concat())?;
     }
     Ok(())
 }
 
 /// All that is in a body, and the records in it as far as there are any.
 fn unpack(codec: Compression, body: &[u8]) -> Verdict {
-    let records = walk(decompress::plain(codec, body, body.len())?);
-    io::copy(&mut decompress::plain(codec, body, body.len())?, &mut io::sink())?;
+    let limits = OutputLimits::full(body.len());
+    let records = walk(decompress::plain(codec, body, limits)?);
+    io::copy(&mut decompress::plain(codec, body, limits)?, &mut io::sink())?;
     records
 }
 

@@ -147,6 +147,7 @@ fn broker_options(config: &Config) -> Result<BrokerOptions> {
         num_partitions: kafka.num_partitions,
         default_replication_factor: kafka.default_replication_factor,
         group_initial_rebalance_delay: kafka.group_initial_rebalance_delay,
+        check_large_batches: config.produce.check_large_batches,
         edge: EdgeOptions {
             connections_max: kafka.connections_max,
             connections_per_address_max: kafka.connections_per_address,

@@ -9,7 +9,8 @@ group! {
     pub struct ProduceMetrics {
         /// Time from the arrival of a Produce request to its answer.
         ack_seconds: Histogram = "ottla_produce_ack_seconds", buckets buckets::STORE_SECONDS;
-        /// Time of one stage of an object's way: buffer (first batch to seal), upload (seal to
+        /// Time of one stage of an object's way: check (of the records of a request with compressed
+        /// batches, before the buffer), buffer (first batch to seal), upload (seal to
         /// verified), order (verified to handed over: waiting for uploads of objects sealed before,
         /// or for the control plane after a failed call), commit (handed over to decided), answer (decided to handed to connections).
         stage_seconds: HistogramVec<1> = "ottla_produce_stage_seconds", labels ["stage"],

@@ -70,6 +70,73 @@ async fn timestamps_respect_isolation_log_start_and_append_time() {
     assert_eq!(unknown, Err(ReadError::UnknownPartition));
 }
 
+/// A batch of two records whose header claims this maximum; old clients leave it at −1.
+fn claiming(max: i64, first: i64, gzip: bool) -> Bytes {
+    batch::changed(&batch_of(&[first, first + 100], 5, gzip), |bytes| {
+        bytes[35..43].copy_from_slice(&max.to_be_bytes());
+    })
+}
+
+/// As the write path stores them: the extent's maximum is that of its records, and the bytes are as
+/// they were sent.
+#[tokio::test]
+async fn the_maximum_in_a_batchs_header_is_not_believed() {
+    let world = World::new().await;
+    let claims = [-1, 0, 1_150, i64::MAX];
+    for (index, claimed) in (0..).zip(claims) {
+        let batches = [
+            claiming(claimed, 1_000, false),
+            claiming(claimed, 2_000, true),
+            batch_of(&[1_500], 5, true),
+            claiming(claimed, 1_200, false),
+        ];
+        let mut extents = world.object(&[(0, &batches)]).await;
+        let mut extent = (*extents[0]).clone();
+        extent.max_timestamp = TimestampMs(2_100);
+        extents[0] = std::sync::Arc::new(extent);
+        world.publish(index, bounds(0, 7), extents).await;
+        let look_up = async |query| {
+            let found = world.reader.offset_at(partition(index), query, Isolation::Uncommitted);
+            found.await.unwrap().map(|(offset, time)| (offset.0, time.0))
+        };
+        let at = |time| TimestampQuery::AtOrAfter(TimestampMs(time));
+        for (time, found) in [
+            (0, Some((0, 1_000))),
+            (1_050, Some((1, 1_100))),
+            (1_101, Some((2, 2_000))),
+            (2_001, Some((3, 2_100))),
+            (2_101, None),
+        ] {
+            assert_eq!(look_up(at(time)).await, found, "{time} where headers say {claimed}");
+        }
+        assert_eq!(look_up(TimestampQuery::Max).await, Some((3, 2_100)), "{claimed}");
+    }
+}
+
+#[tokio::test]
+async fn records_without_timestamps_have_no_latest_one() {
+    let world = World::new().await;
+    world.append(0, 0, &[batch_of(&[-1, -1], 5, false)]).await;
+    let query = TimestampQuery::Max;
+    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    assert_eq!(found, Ok(None));
+}
+
+/// Stored unopened, as an operator may choose for large ones.
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_hides_only_itself() {
+    let world = World::new().await;
+    let batches = [batch_of(&[100, 101], 5, true), damaged_at_its_end(), batch_of(&[900], 5, true)];
+    world.append(0, 0, &batches).await;
+    let at = |time| {
+        let query = TimestampQuery::AtOrAfter(TimestampMs(time));
+        world.reader.offset_at(partition(0), query, Isolation::Uncommitted)
+    };
+    assert_eq!(at(101).await, Ok(Some((Offset(1), TimestampMs(101)))));
+    assert_eq!(at(800).await, Ok(Some((Offset(202), TimestampMs(900)))));
+    assert!(matches!(at(299).await, Err(ReadError::Corrupt(_))));
+}
+
 /// A batch whose header claims a later time than its two records have.
 fn liar() -> Bytes {
     batch::changed(&batch_of(&[100, 101], 5, false), |bytes| {
@@ -113,16 +180,13 @@ async fn a_look_up_that_is_given_up_never_says_that_there_is_no_record() {
     assert!(matches!(found, Err(ReadError::Corrupt(_))), "{found:?}");
 }
 
-/// A compressed batch whose last bytes are not what the codec wrote.
+/// A compressed batch whose last records are not there.
 fn damaged_at_its_end() -> Bytes {
     // Values that do not compress, so that the records are spread over the compressed bytes.
     let noise: Vec<u8> =
         (0..200_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let records: Vec<_> = (100..).zip(noise.chunks(1_000)).collect();
-    batch::changed(&batch::gzipped(&records), |bytes| {
-        let end = bytes.len() - 8;
-        bytes[end..].fill(0);
-    })
+    batch::changed(&batch::gzipped(&records), |bytes| bytes.truncate(bytes.len() - 2_000))
 }
 
 #[tokio::test]

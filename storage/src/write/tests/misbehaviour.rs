@@ -25,7 +25,7 @@ async fn client(world: Arc<World>, id: i64, partition: PartitionId, batches: i32
             let size = random.below(2_000) as usize;
             let batch = append_batch(partition, Some(producer(id, sequence)), size);
             let reservation =
-                world.writer.budget().reserve(CLIENT, batch.bytes.len()).await.unwrap();
+                world.writer.budget().reserve(CLIENT, batch.batch.bytes().len()).await.unwrap();
             let waiting = Arc::new(AtomicU32::new(tickets.len() as u32 + 1));
             let timeout = ms(500 + random.below(20_000));
             let connection = id as u64;
