@@ -17,7 +17,7 @@ use ottla_telemetry::metrics::Histogram;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Reservation;
-use crate::limits::ANSWER_PERCENT;
+use crate::limits::{ANSWER_PERCENT, ANSWER_WAIT_MIN};
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum AppendOutcome {
 }
 
 /// Waits for the outcomes of a request's batches, one per batch in their order. Resolves when all
-/// are known, or when 80 % of the request's time-out have passed since its arrival: what is then
+/// are known, or when so long has passed since its arrival as [`answer_after`] says: what is then
 /// not known is [`AppendOutcome::Undecided`], while the broker goes on deciding it. Dropping a
 /// ticket changes nothing about its batches.
 #[derive(Debug)]
@@ -77,19 +77,28 @@ struct State {
     overhead: Option<Reservation>,
 }
 
+/// How long after its arrival a request is answered in any case: at 80 % of its time-out, but not
+/// before its batches could be stored. Some clients send time-outs of a millisecond or none, and
+/// wait for the answer all the same; an early "may or may not be stored" makes them store their
+/// records twice.
+pub(crate) fn answer_after(timeout: Duration, linger: Duration) -> Duration {
+    let share = timeout.saturating_mul(ANSWER_PERCENT) / 100;
+    share.max(linger.saturating_add(ANSWER_WAIT_MIN))
+}
+
 impl AppendTicket {
     /// A ticket for `batches` batches of a request that arrived at `arrival`.
     pub(crate) fn new(
         batches: usize,
         arrival: Instant,
-        timeout: Duration,
+        answer_after: Duration,
         overhead: Option<Reservation>,
     ) -> Self {
         let state =
             State { outcomes: vec![None; batches], missing: batches, waker: None, overhead };
         Self {
             shared: Arc::new(Shared(Mutex::new(state))),
-            deadline: arrival.checked_add(timeout.saturating_mul(ANSWER_PERCENT) / 100),
+            deadline: arrival.checked_add(answer_after),
             arrival,
             timed: None,
             timer: None,
@@ -202,8 +211,23 @@ impl State {
 mod tests {
     use super::*;
 
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
     fn ticket(batches: usize, timeout_ms: u64) -> AppendTicket {
-        AppendTicket::new(batches, Instant::now(), Duration::from_millis(timeout_ms), None)
+        let answer_after = answer_after(ms(timeout_ms), Duration::ZERO);
+        AppendTicket::new(batches, Instant::now(), answer_after, None)
+    }
+
+    #[test]
+    fn a_short_time_out_does_not_cut_off_linger_and_a_slow_put() {
+        assert_eq!(answer_after(ms(30_000), ms(250)), ms(24_000));
+        for short in [0, 1, 100, 5_000] {
+            assert_eq!(answer_after(ms(short), ms(250)), ms(250) + ANSWER_WAIT_MIN);
+        }
+        assert_eq!(answer_after(ms(100), ms(10_000)), ms(10_000) + ANSWER_WAIT_MIN);
+        assert_eq!(answer_after(Duration::MAX, ms(0)), Duration::MAX / 100);
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,11 +242,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn at_80_percent_of_the_timeout_the_rest_is_undecided() {
         let start = Instant::now();
-        let ticket = ticket(2, 1000);
+        let ticket = ticket(2, 10_000);
         let late = ticket.answer(0);
         ticket.answer(1).give(AppendOutcome::NotStored);
         assert_eq!(ticket.await, [AppendOutcome::Undecided, AppendOutcome::NotStored]);
-        assert_eq!(start.elapsed(), Duration::from_millis(800));
+        assert_eq!(start.elapsed(), ms(8_000));
         late.give(AppendOutcome::Fenced);
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::answer::{Answer, AppendTicket};
+use super::answer::{Answer, AppendTicket, answer_after};
 use super::budget::{Budget, BudgetMetrics};
 use super::failed::SharedFailed;
 use super::intake::{AppendRequest, Intake};
@@ -130,7 +130,9 @@ impl Writer {
             .reservation
             .as_ref()
             .map(|reservation| reservation.charge(batches * BATCH_OVERHEAD_BYTES));
-        let ticket = AppendTicket::new(batches, request.arrival, request.timeout, overhead)
+        let lingers = request.batches.iter().map(|batch| batch.linger.unwrap_or(self.0.linger));
+        let answer_after = answer_after(request.timeout, lingers.max().unwrap_or_default());
+        let ticket = AppendTicket::new(batches, request.arrival, answer_after, overhead)
             .timed_by(self.0.acknowledged.clone());
         let answers: Vec<Answer> = (0..batches).map(|index| ticket.answer(index)).collect();
         let now = Instant::now();

@@ -11,4 +11,5 @@ mod groups;
 mod noise;
 mod operators;
 mod patience;
+mod produce_timeouts;
 mod timestamps;

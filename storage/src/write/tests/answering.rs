@@ -26,15 +26,30 @@ async fn a_batch_is_durable_cached_and_committed_when_it_is_acknowledged() {
 #[tokio::test(start_paused = true)]
 async fn at_80_percent_of_its_timeout_a_request_is_answered_and_its_batch_still_decided() {
     let world = World::free(|_| {});
-    (0..3).for_each(|_| world.store.script_write(WriteFault::Slow(ms(2_000))));
+    (0..3).for_each(|_| world.store.script_write(WriteFault::Slow(ms(9_000))));
     let start = Instant::now();
     let batches = vec![append_batch(partition(0), Some(producer(1, 0)), 10)];
-    let ticket = world.append_as(1, ms(1_000), Arc::default(), None, batches);
+    let ticket = world.append_as(1, ms(10_000), Arc::default(), None, batches);
     assert_eq!(ticket.await, [AppendOutcome::Undecided]);
-    assert_eq!(start.elapsed().as_millis(), 800);
+    assert_eq!(start.elapsed().as_millis(), 8_000);
     // The client's second try is recognised, whatever became of the first.
     assert_eq!(offset(world.one(Some(producer(1, 0))).await[0]), 0);
     assert_eq!(world.control.model().logs[&partition(0)].len(), 1);
+}
+
+/// Clients exist that send 0, 1 or 100 ms and wait for the answer all the same.
+#[tokio::test(start_paused = true)]
+async fn a_short_time_out_does_not_cut_off_linger_and_a_slow_put() {
+    let world = World::patient(|options| options.linger = ms(1_000));
+    for timeout in [0, 1, 100] {
+        (0..2).for_each(|_| world.store.script_write(WriteFault::Slow(ms(3_000))));
+        let start = Instant::now();
+        let batches = vec![append_batch(partition(0), None, 10)];
+        let ticket = world.append_as(1, ms(timeout), Arc::default(), None, batches);
+        assert!(matches!(ticket.await[..], [AppendOutcome::Stored { .. }]), "{timeout} ms");
+        assert!(start.elapsed() > ms(3_000), "it was no slow PUT");
+    }
+    assert_eq!(world.control.model().logs[&partition(0)].len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
