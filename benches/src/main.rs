@@ -11,6 +11,7 @@
 //! | Case | Measures |
 //! | --- | --- |
 //! | `throughput` | four idempotent producers, 16 partitions, then consumers: from the cache, and from cold objects |
+//! | `codecs` | the same producers with text and each codec |
 //! | `one` | one idempotent producer, one partition |
 //! | `delayed` | the same with 100 ms added to every PUT (a node in this process, a store that waits) |
 //! | `overhead` | what a produced batch waits for besides flush and upload, at half load |
@@ -65,12 +66,23 @@ async fn main() -> Result<()> {
         report: Report::default(),
     };
     let begin = Instant::now();
-    let all = ["throughput", "one", "delayed", "overhead", "latency", "apply", "memory", "start"];
+    let all = [
+        "throughput",
+        "codecs",
+        "one",
+        "delayed",
+        "overhead",
+        "latency",
+        "apply",
+        "memory",
+        "start",
+    ];
     let chosen = if named.is_empty() { all.map(str::to_owned).to_vec() } else { named };
     for case in &chosen {
         let bench = &mut bench;
         match case.as_str() {
             "throughput" => cases::throughput::run(bench).await,
+            "codecs" => cases::codecs::run(bench).await,
             "one" => cases::one::run(bench).await,
             "delayed" => cases::delayed::run(bench).await,
             "overhead" => cases::overhead::run(bench).await,

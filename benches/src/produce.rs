@@ -21,13 +21,24 @@ pub const PARTITIONS: i32 = 16;
 /// Producers, unless a case says otherwise.
 pub const PRODUCERS: u64 = 4;
 
-/// Random bytes that values are cut from: nothing compresses, and making them costs nothing.
+/// Bytes that values are cut from: making them costs nothing.
 const POOL_BYTES: usize = 1 << 20;
+/// Different words of a text.
+const WORDS: u64 = 2_000;
 /// How long a producer that has no room serves its deliveries before it tries again.
 const ROOM: Duration = Duration::from_millis(5);
 const FLUSH: Duration = Duration::from_secs(120);
 /// A producer that keeps a rate looks at the clock this often, in records.
 const PACE_RECORDS: u64 = 16;
+
+/// What values are made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Values {
+    /// Random bytes: nothing compresses.
+    Noise,
+    /// Words in random order, which compress to about a third.
+    Text,
+}
 
 /// What is written.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +53,8 @@ pub struct Load<'a> {
     pub records: u64,
     /// Of all producers together; `None`: as fast as they can.
     pub records_per_second: Option<f64>,
+    /// What the values are made of.
+    pub values: Values,
     /// More settings of the client.
     pub settings: &'a [(&'a str, &'a str)],
 }
@@ -63,6 +76,28 @@ impl ProducerContext for Delivered {
     }
 }
 
+impl Values {
+    fn pool(self, random: &Random) -> Vec<u8> {
+        let noise = |bytes: usize| -> Vec<u8> {
+            (0..bytes.div_ceil(8)).flat_map(|_| random.u64().to_le_bytes()).collect()
+        };
+        match self {
+            Self::Noise => noise(POOL_BYTES),
+            Self::Text => {
+                let letters: Vec<u8> =
+                    noise(WORDS as usize * 8).iter().map(|byte| b'a' + byte % 26).collect();
+                let mut pool = Vec::with_capacity(POOL_BYTES + 8);
+                while pool.len() < POOL_BYTES {
+                    let word = random.below(WORDS) as usize;
+                    pool.extend_from_slice(&letters[word * 8..][..3 + word % 6]);
+                    pool.push(b' ');
+                }
+                pool
+            }
+        }
+    }
+}
+
 impl<'a> Load<'a> {
     /// The usual one: as fast as [`PRODUCERS`] can, to [`PARTITIONS`].
     pub fn of(topic: &'a str, records: u64) -> Self {
@@ -72,6 +107,7 @@ impl<'a> Load<'a> {
             producers: PRODUCERS,
             records,
             records_per_second: None,
+            values: Values::Noise,
             settings: &[("linger.ms", "5")],
         }
     }
@@ -103,8 +139,7 @@ impl<'a> Load<'a> {
             config.set(*name, *value);
         }
         let producer: BaseProducer<Delivered> = config.create_with_context(delivered.clone())?;
-        let random = Random::seeded(number);
-        let pool: Vec<u8> = (0..POOL_BYTES / 8).flat_map(|_| random.u64().to_le_bytes()).collect();
+        let pool = self.values.pool(&Random::seeded(number));
         let begin = Instant::now();
         for record in 0..records {
             if record % PACE_RECORDS == 0

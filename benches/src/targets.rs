@@ -38,6 +38,19 @@ pub const PRODUCE: [Measure; 2] = [
     measure("Produce: 4 idempotent producers, 16 partitions", WALL, Target::None),
     measure("Produce: 4 idempotent producers, 16 partitions", CPU, TimesKafka(2.0)),
 ];
+/// The same with text and each codec, by the bytes before compression.
+pub const CODECS: [(&str, [Measure; 2]); 5] = [
+    ("none", codec("Produce text, not compressed")),
+    ("gzip", codec("Produce text, gzip")),
+    ("snappy", codec("Produce text, snappy")),
+    ("lz4", codec("Produce text, lz4")),
+    ("zstd", codec("Produce text, zstd")),
+];
+
+const fn codec(name: &'static str) -> [Measure; 2] {
+    [measure(name, WALL, Target::None), measure(name, CPU, TimesKafka(1.0))]
+}
+
 /// Again and again what fits into Ottla's cache.
 pub const TAIL: [Measure; 2] = [
     measure("Consume the tail, from the cache", WALL, Target::None),

@@ -1,6 +1,7 @@
 //! The cases, one file each.
 
 pub mod apply;
+pub mod codecs;
 pub mod delayed;
 pub mod latency;
 pub mod memory;
