@@ -21,10 +21,11 @@
 
 use std::net::IpAddr;
 use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_wire::batch::Compression;
 use ottla_wire::batch_error::BatchError;
-use ottla_wire::decompress::OutputLimits;
+use ottla_wire::decompress::{OutputLimits, Scratch};
 use ottla_wire::verify::{ReceivedBatch, RecordRules, VerifiedBatch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -39,6 +40,8 @@ mod fair_turns;
 pub(crate) struct RecordCheck {
     small: FairTurns,
     large: FairTurns,
+    /// What small turns decompress with; at most one for each of them.
+    scratches: Arc<Mutex<Vec<Scratch>>>,
     opens_large_batches: bool,
 }
 
@@ -71,6 +74,7 @@ impl RecordCheck {
         Self {
             small: FairTurns::new(cores.max(limits::SMALL_CHECKS_MIN)),
             large: FairTurns::new((cores / 2).clamp(1, limits::LARGE_CHECKS_MAX)),
+            scratches: Arc::default(),
             opens_large_batches,
         }
     }
@@ -84,9 +88,13 @@ impl RecordCheck {
         let mut work: Work = batches.into_iter().map(with_stage).collect();
         while work.iter().any(|(_, stage)| matches!(stage, Stage::Small)) {
             let turn = self.small.turn(client).await;
+            let scratches = self.scratches.clone();
             work = off_the_serving_threads(move || {
                 let _turn = turn;
-                try_small(work)
+                let mut scratch = lock(&scratches).pop().unwrap_or_default();
+                let work = try_small(work, &mut scratch);
+                lock(&scratches).push(scratch);
+                work
             })
             .await;
         }
@@ -103,7 +111,7 @@ impl RecordCheck {
 
     fn first_stage(&self, Candidate { batch, rules }: &Candidate) -> Stage {
         if batch.codec() == Compression::None {
-            return Stage::Done(batch.verify(rules, OutputLimits::full(batch.body_bytes())));
+            return Stage::Done(batch.verify(rules, OutputLimits::SMALL, &mut Scratch::default()));
         }
         let may_stay_closed = !self.opens_large_batches
             && batch.body_bytes() > limits::SMALL_BATCH_BYTES
@@ -123,13 +131,13 @@ impl Stage {
 }
 
 /// Tries batches with small limits until all are tried, or the turn is over.
-fn try_small(mut work: Work) -> Work {
+fn try_small(mut work: Work, scratch: &mut Scratch) -> Work {
     let began = Instant::now();
     for (Candidate { batch, rules }, stage) in &mut work {
         if !matches!(stage, Stage::Small) {
             continue;
         }
-        *stage = match batch.verify(rules, OutputLimits::SMALL) {
+        *stage = match batch.verify(rules, OutputLimits::SMALL, scratch) {
             // Too little for an honest batch, or not decodable at all.
             Err(BatchError::Unreadable { .. }) => Stage::Large,
             verdict => Stage::Done(verdict),
@@ -143,9 +151,14 @@ fn try_small(mut work: Work) -> Work {
 
 fn try_large(mut work: Work, at: usize) -> Work {
     if let Some((Candidate { batch, rules }, stage)) = work.get_mut(at) {
-        *stage = Stage::Done(batch.verify(rules, OutputLimits::full(batch.body_bytes())));
+        let limits = OutputLimits::full(batch.body_bytes());
+        *stage = Stage::Done(batch.verify(rules, limits, &mut Scratch::default()));
     }
     work
+}
+
+fn lock(scratches: &Mutex<Vec<Scratch>>) -> MutexGuard<'_, Vec<Scratch>> {
+    scratches.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs to its end, whether or not somebody waits for it. Never answers once the process ends.

@@ -13,6 +13,7 @@
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use thiserror::Error;
+use zstd::zstd_safe::{DCtx, DParameter, ResetDirective};
 
 use crate::batch::Compression;
 use crate::limits;
@@ -58,6 +59,29 @@ impl OutputLimits {
     }
 }
 
+/// What decompression can use again: making it anew costs more than a small batch does. Holds the
+/// largest window that was asked for.
+#[derive(Default)]
+pub struct Scratch {
+    zstd: Option<DCtx<'static>>,
+}
+
+impl Scratch {
+    fn zstd(&mut self, window_log_max: u32) -> io::Result<&mut DCtx<'static>> {
+        let context = self.zstd.get_or_insert_with(DCtx::create);
+        let failed = |code| io::Error::other(zstd::zstd_safe::get_error_name(code));
+        context.reset(ResetDirective::SessionAndParameters).map_err(failed)?;
+        context.set_parameter(DParameter::WindowLogMax(window_log_max)).map_err(failed)?;
+        Ok(context)
+    }
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scratch")
+    }
+}
+
 /// The bytes after a batch's header as they were before the producer compressed them. An error of
 /// the stream carries a [`DecompressError`]; trailing bytes that belong to no frame are one in gzip,
 /// snappy and zstd.
@@ -65,6 +89,7 @@ pub fn plain<'a>(
     codec: Compression,
     body: impl BufRead + 'a,
     limits: OutputLimits,
+    scratch: &'a mut Scratch,
 ) -> Result<Box<dyn BufRead + 'a>, DecompressError> {
     let cap = limits.bytes_max;
     let capped = Capped { codec, cap, left: cap, stream: () };
@@ -76,20 +101,16 @@ pub fn plain<'a>(
         Compression::Snappy => Box::new(capped.over(Snappy::new(body, cap))),
         Compression::Lz4 => Box::new(capped.over(lz4_flex::frame::FrameDecoder::new(body))),
         Compression::Zstd => {
-            let frames = zstd_frames(body, limits.zstd_window_log_max);
-            Box::new(capped.over(buffered(frames.map_err(|e| malformed(codec, &e))?)))
+            let context = scratch.zstd(limits.zstd_window_log_max);
+            let context = context.map_err(|error| malformed(codec, &error))?;
+            let frames = zstd::stream::read::Decoder::with_context(body, context);
+            Box::new(capped.over(buffered(frames)))
         }
     })
 }
 
 fn buffered<R: Read>(decoder: R) -> BufReader<R> {
     BufReader::with_capacity(limits::RECORDS_BUFFER_BYTES, decoder)
-}
-
-fn zstd_frames(body: impl BufRead, window_log_max: u32) -> io::Result<impl Read> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
-    decoder.window_log_max(window_log_max)?;
-    Ok(decoder)
 }
 
 fn malformed(codec: Compression, reason: &dyn ToString) -> DecompressError {

@@ -19,7 +19,7 @@ fn decompress(codec: Compression, body: &[u8]) -> Result<Vec<u8>, DecompressErro
 fn to_cap(codec: Compression, body: &[u8], cap: usize) -> Result<Vec<u8>, DecompressError> {
     let limits = OutputLimits { bytes_max: cap, ..OutputLimits::full(body.len()) };
     let mut output = Vec::new();
-    match plain(codec, body, limits)?.read_to_end(&mut output) {
+    match plain(codec, body, limits, &mut Scratch::default())?.read_to_end(&mut output) {
         Ok(_) => Ok(output),
         Err(error) => Err(*error.into_inner().unwrap().downcast().unwrap()),
     }
@@ -64,6 +64,25 @@ fn every_codec_gives_back_what_went_in() {
             assert_eq!(decompress(codec, &packed).as_deref(), Ok(plain), "{codec:?}");
         }
     }
+}
+
+#[test]
+fn what_is_used_again_keeps_nothing_of_what_was_there_before() {
+    let mut scratch = Scratch::default();
+    let good = compress(Compression::Zstd, &[7; 100_000]);
+    let mut large = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    large.window_log(limits::ZSTD_SMALL_WINDOW_LOG_MAX + 1).unwrap();
+    large.write_all(&[7; 100_000]).unwrap();
+    let large = large.finish().unwrap();
+    let mut opened = |body: &[u8], limits| {
+        let stream = plain(Compression::Zstd, body, limits, &mut scratch);
+        stream.unwrap().read_to_end(&mut Vec::new()).ok()
+    };
+    let full = OutputLimits::full(good.len());
+    assert_eq!(opened(&large, full), Some(100_000));
+    assert_eq!(opened(&large, OutputLimits::SMALL), None, "a window beyond the small ones");
+    assert_eq!(opened(&good[..good.len() / 2], full), None);
+    assert_eq!(opened(&good, OutputLimits::SMALL), Some(100_000));
 }
 
 #[test]
@@ -115,7 +134,8 @@ fn what_is_not_asked_for_is_not_decompressed() {
     for (codec, mut packed) in streams {
         packed.truncate(packed.len() - 20);
         let limits = OutputLimits::full(packed.len());
-        let mut stream = super::plain(codec, &packed[..], limits).unwrap();
+        let mut scratch = Scratch::default();
+        let mut stream = super::plain(codec, &packed[..], limits, &mut scratch).unwrap();
         let mut first = [0; 1_000];
         stream.read_exact(&mut first).unwrap();
         assert_eq!(first, plain[..1_000], "{codec:?}");

@@ -16,7 +16,7 @@ use ottla_model::{BatchProducer, TimestampMs, TimestampType};
 
 use crate::batch::{BATCH_HEADER_BYTES, BatchHeader, Compression, check};
 use crate::batch_error::{BatchError, RefusedReason, RefusedRecord};
-use crate::decompress::{self, OutputLimits};
+use crate::decompress::{self, OutputLimits, Scratch};
 use crate::limits;
 use crate::lz4_frame;
 use crate::records::{RecordHead, RecordsError, records};
@@ -131,6 +131,7 @@ impl ReceivedBatch {
         &self,
         rules: &RecordRules,
         limits: OutputLimits,
+        scratch: &mut Scratch,
     ) -> Result<VerifiedBatch, BatchError> {
         let max_timestamp = match self.codec {
             Compression::None => self.walk(self.body(), rules)?,
@@ -139,7 +140,7 @@ impl ReceivedBatch {
                 if codec == Compression::Lz4 {
                     lz4_frame::check(self.body()).map_err(|e| unreadable(e.to_owned()))?;
                 }
-                let plain = decompress::plain(codec, self.body(), limits);
+                let plain = decompress::plain(codec, self.body(), limits, scratch);
                 self.walk(plain.map_err(|e| unreadable(e.to_string()))?, rules)?
             }
         };

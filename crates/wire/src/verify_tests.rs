@@ -24,7 +24,7 @@ fn verified(bytes: &[u8]) -> Result<VerifiedBatch, BatchError> {
 
 fn by(rules: &RecordRules, bytes: &[u8]) -> Result<VerifiedBatch, BatchError> {
     let batch = ReceivedBatch::read(Bytes::copy_from_slice(bytes))?;
-    batch.verify(rules, OutputLimits::full(batch.body_bytes()))
+    batch.verify(rules, OutputLimits::full(batch.body_bytes()), &mut Scratch::default())
 }
 
 /// A plain batch of `values` at time 1,000.
@@ -323,7 +323,7 @@ fn an_attempt_with_small_limits_says_only_that_it_was_not_enough() {
         push_text(&mut body, Some(&fields));
         let large = claiming(1, codec, &compressed(codec, &body));
         let batch = ReceivedBatch::read(large.into()).unwrap();
-        let small = batch.verify(&ANY, OutputLimits::SMALL);
+        let small = batch.verify(&ANY, OutputLimits::SMALL, &mut Scratch::default());
         assert!(matches!(small, Err(BatchError::Unreadable { .. })), "{codec:?}");
     }
 }

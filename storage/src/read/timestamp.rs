@@ -19,7 +19,7 @@ use ottla_control_api::{CallError, ExtentPage, TimestampQuery};
 use ottla_model::{Offset, PartitionId, TimestampMs};
 use ottla_object_io::ReadCause;
 use ottla_wire::batch::BATCH_HEADER_BYTES;
-use ottla_wire::decompress::{self, OutputLimits};
+use ottla_wire::decompress::{self, OutputLimits, Scratch};
 use ottla_wire::records::records;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -165,8 +165,9 @@ impl Search {
     /// Looks through batches for one turn; `true` when the best is found, or there is none.
     fn take_turn(&mut self) -> Result<bool, ReadError> {
         let began = Instant::now();
+        let mut scratch = Scratch::default();
         while let Some(batch) = self.batches.pop_front() {
-            match self.look_through(&batch) {
+            match self.look_through(&batch, &mut scratch) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 // One that was stored unopened. It hides nothing but itself.
@@ -181,8 +182,12 @@ impl Search {
     }
 
     /// `true` when no further batch need be looked through.
-    fn look_through(&mut self, batch: &StoredBatch) -> Result<bool, ReadError> {
-        for found in timestamps(batch, self.readable)? {
+    fn look_through(
+        &mut self,
+        batch: &StoredBatch,
+        scratch: &mut Scratch,
+    ) -> Result<bool, ReadError> {
+        for found in timestamps(batch, self.readable, scratch)? {
             let found = found?;
             match self.query {
                 TimestampQuery::AtOrAfter(time) if found.1 < time => continue,
@@ -216,10 +221,11 @@ impl Search {
 }
 
 /// Offset and timestamp of each readable record of a batch, in offset order.
-fn timestamps(
-    batch: &StoredBatch,
+fn timestamps<'a>(
+    batch: &'a StoredBatch,
     readable: Readable,
-) -> Result<Box<dyn Iterator<Item = Result<Found, ReadError>> + '_>, ReadError> {
+    scratch: &'a mut Scratch,
+) -> Result<Box<dyn Iterator<Item = Result<Found, ReadError>> + 'a>, ReadError> {
     if let Some(time) = batch.append_time {
         // The first stands for all.
         let first = batch.base_offset.max(readable.from);
@@ -230,7 +236,7 @@ fn timestamps(
     let codec = batch.header.compression().map_err(|e| damaged(e.to_string()))?;
     let length = batch.bytes.len().saturating_sub(BATCH_HEADER_BYTES);
     let limits = OutputLimits::full(length);
-    let plain = decompress::plain(codec, batch.bytes.records_reader(), limits)
+    let plain = decompress::plain(codec, batch.bytes.records_reader(), limits, scratch)
         .map_err(|e| damaged(e.to_string()))?;
     let found = records(plain).map(move |record| {
         let record = record.map_err(|e| damaged(e.to_string()))?;

@@ -230,7 +230,7 @@ fn record_error((record, reason): (i32, String)) -> BatchIndexAndErrorMessage {
 mod tests {
     use bytes::Bytes;
     use ottla_model::{PartitionId, PartitionIndex, TopicId};
-    use ottla_wire::decompress::OutputLimits;
+    use ottla_wire::decompress::{OutputLimits, Scratch};
     use ottla_wire::verify::{ReceivedBatch, RecordRules};
 
     use super::*;
@@ -241,7 +241,8 @@ mod tests {
         let batch = batch(&["value"]);
         let frame: Bytes = [&vec![0; around][..], &batch, &vec![0; around]].concat().into();
         let received = ReceivedBatch::read(frame.slice(around..around + batch.len())).unwrap();
-        let batch = received.verify(&RecordRules::NONE, OutputLimits::SMALL).unwrap();
+        let scratch = &mut Scratch::default();
+        let batch = received.verify(&RecordRules::NONE, OutputLimits::SMALL, scratch).unwrap();
         let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
         (frame, AppendBatch { partition, batch, linger: None })
     }

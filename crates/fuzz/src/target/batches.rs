@@ -7,7 +7,7 @@ use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use ottla_env::Random;
 use ottla_model::{Offset, TimestampMs};
 use ottla_wire::batch::{self, BATCH_HEADER_BYTES, Compression};
-use ottla_wire::decompress::{self, OutputLimits};
+use ottla_wire::decompress::{self, OutputLimits, Scratch};
 use ottla_wire::records;
 use ottla_wire::verify::{ReceivedBatch, RecordRules};
 
@@ -129,8 +129,9 @@ fn read_batches(bytes: &[u8]) -> Verdict {
         let (_, batch) = found?;
         let received = ReceivedBatch::read(Bytes::copy_from_slice(batch))?;
         let body = batch.get(BATCH_HEADER_BYTES..).ok_or("read without a body")?;
-        let small = received.verify(&RecordRules::NONE, OutputLimits::SMALL);
-        let verified = received.verify(&RecordRules::NONE, OutputLimits::full(body.len()));
+        let scratch = &mut Scratch::default();
+        let small = received.verify(&RecordRules::NONE, OutputLimits::SMALL, scratch);
+        let verified = received.verify(&RecordRules::NONE, OutputLimits::full(body.len()), scratch);
         if let (Ok(_), Err(_)) = (small, &verified) {
             return Err("more is allowed, and less is taken".into());
         }
@@ -145,8 +146,9 @@ fn read_batches(bytes: &[u8]) -> Verdict {
 /// All that is in a body, and the records in it as far as there are any.
 fn unpack(codec: Compression, body: &[u8]) -> Verdict {
     let limits = OutputLimits::full(body.len());
-    let records = walk(decompress::plain(codec, body, limits)?);
-    io::copy(&mut decompress::plain(codec, body, limits)?, &mut io::sink())?;
+    let scratch = &mut Scratch::default();
+    let records = walk(decompress::plain(codec, body, limits, scratch)?);
+    io::copy(&mut decompress::plain(codec, body, limits, scratch)?, &mut io::sink())?;
     records
 }
 
