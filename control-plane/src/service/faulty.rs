@@ -243,10 +243,12 @@ impl ControlPlane for FaultyControlPlane {
         self.call(|| self.inner.groups_with_members(after.clone(), max)).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "passes on what the read path asks")]
     async fn find_extents(&self, request: FindExtents) -> Result<ExtentPage, CallError> {
         self.call(|| self.inner.find_extents(request)).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "passes on what the read path asks")]
     async fn find_timestamp(
         &self,
         partition: PartitionId,
@@ -255,6 +257,7 @@ impl ControlPlane for FaultyControlPlane {
         self.call(|| self.inner.find_timestamp(partition, query)).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "passes on what the read path asks")]
     async fn partition_bounds(
         &self,
         partition: PartitionId,

@@ -140,6 +140,12 @@ impl View {
         self.partitions.learn(partition, answered)
     }
 
+    /// The same for an answer that shows the log start only.
+    pub fn learn_log_start(&self, partition: PartitionId, log_start: Offset) -> Offset {
+        let answered = PartitionBounds { log_start, ..PartitionBounds::default() };
+        self.learn(partition, answered).log_start
+    }
+
     /// Recent extents of a partition from the one that holds `from` on, up to the one that reaches
     /// `max_bytes`. `None` when the view does not have that extent: ask the control plane.
     pub fn recent_extents(

@@ -150,9 +150,12 @@ async fn offsets_never_go_back_behind_what_the_leader_answered() {
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));
     world.changes(vec![grown(0, 8, 9)]).await;
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));
+    assert_eq!(world.view.learn_log_start(partition(0), Offset(1)), Offset(2));
+    assert_eq!(world.view.learn_log_start(partition(0), Offset(3)), Offset(3));
+    assert_eq!(world.view.bounds(partition(0)), Some(bounds(3, 10)));
     assert_eq!(world.view.bounds(partition(99)), None);
     world.changes(vec![grown(0, 9, 12)]).await;
-    assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 12)));
+    assert_eq!(world.view.bounds(partition(0)), Some(bounds(3, 12)));
 }
 
 #[tokio::test]

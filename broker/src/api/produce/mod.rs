@@ -34,7 +34,8 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use ottla_model::TimestampMs;
+use ottla_model::{Offset, PartitionId, TimestampMs};
+use ottla_storage::view::View;
 use ottla_storage::write::{
     AppendBatch, AppendOutcome, AppendRequest, AppendTicket, ConnectionId, Reservation,
 };
@@ -66,6 +67,7 @@ pub(crate) struct Frame {
 
 /// A request whose good batches are in the buffer.
 pub(crate) struct Pending {
+    view: Arc<View>,
     named_by: NamedBy,
     topics: Vec<PendingTopic>,
     ticket: AppendTicket,
@@ -81,7 +83,7 @@ struct PendingTopic {
 struct PendingPartition {
     index: i32,
     /// `Ok`: the next outcome of the ticket is its own.
-    appended: Result<(), Refusal>,
+    appended: Result<PartitionId, Refusal>,
 }
 
 /// Counts a request as waiting until it is dropped.
@@ -121,7 +123,12 @@ pub(crate) async fn handle(
                 let reason = format!("{:?}", refusal.error.kafka);
                 context.metrics.produce.rejected.with([&reason]).inc();
             }
-            PendingPartition { index, appended: checked.map(|batch| batches.push(batch)) }
+            let appended = checked.map(|batch| {
+                let partition = batch.partition;
+                batches.push(batch);
+                partition
+            });
+            PendingPartition { index, appended }
         });
         PendingTopic { name: topic.name, id: topic.id, partitions: partitions.collect() }
     });
@@ -138,7 +145,7 @@ pub(crate) async fn handle(
         reservation: Some(frame.reservation),
         batches,
     });
-    Ok(Pending { named_by, topics, ticket, waiting })
+    Ok(Pending { view: context.view.clone(), named_by, topics, ticket, waiting })
 }
 
 /// Copies the batches that are kept when they are little of their frame. They stay in memory as
@@ -155,15 +162,18 @@ fn detach_if_little(batches: &mut [AppendBatch], frame_bytes: usize) {
 impl Pending {
     /// Waits until all is decided, or the request's time is over.
     pub async fn response(self) -> ProduceResponse {
-        let Self { named_by, topics, ticket, waiting } = self;
+        let Self { view, named_by, topics, ticket, waiting } = self;
         let outcomes = ticket.await;
         drop(waiting);
         let mut outcomes = outcomes.into_iter();
         let topics = topics.into_iter().map(|topic| {
             let partitions = topic.partitions.into_iter().map(|partition| {
-                let result = partition.appended.and_then(|()| {
+                let result = partition.appended.and_then(|id| {
                     let outcome = outcomes.next().unwrap_or(AppendOutcome::Undecided);
-                    stored(outcome, named_by).map_err(Refusal::from)
+                    let stored = stored(outcome, named_by)?;
+                    // No fetch shows an older log start after this answer (I-FWD).
+                    let log_start = view.learn_log_start(id, stored.log_start);
+                    Ok(Stored { log_start, ..stored })
                 });
                 partition_response(partition.index, result)
             });
@@ -190,13 +200,13 @@ impl Pending {
 struct Stored {
     base_offset: i64,
     append_time: Option<TimestampMs>,
-    log_start: i64,
+    log_start: Offset,
 }
 
 fn stored(outcome: AppendOutcome, named_by: NamedBy) -> Result<Stored, ApiError> {
     match outcome {
         AppendOutcome::Stored { base_offset, append_time, log_start } => {
-            Ok(Stored { base_offset: base_offset.0, append_time, log_start: log_start.0 })
+            Ok(Stored { base_offset: base_offset.0, append_time, log_start })
         }
         outcome => Err(errors::append(outcome, named_by)),
     }
@@ -208,7 +218,7 @@ fn partition_response(index: i32, result: Result<Stored, Refusal>) -> PartitionP
         Ok(stored) => response
             .with_base_offset(stored.base_offset)
             .with_log_append_time_ms(stored.append_time.unwrap_or(TimestampMs::NONE).0)
-            .with_log_start_offset(stored.log_start),
+            .with_log_start_offset(stored.log_start.0),
         // No offset is ever a default: an error has none.
         Err(Refusal { error, records }) => response
             .with_error_code(error.code())
@@ -229,7 +239,7 @@ fn record_error((record, reason): (i32, String)) -> BatchIndexAndErrorMessage {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use ottla_model::{PartitionId, PartitionIndex, TopicId};
+    use ottla_model::{PartitionIndex, TopicId};
     use ottla_wire::decompress::{OutputLimits, Scratch};
     use ottla_wire::verify::{ReceivedBatch, RecordRules};
 

@@ -54,6 +54,7 @@ async fn a_watch_shows_every_commit_once_and_ends_with_the_controller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "asks as the read path does")]
 async fn reads_include_everything_that_was_answered() {
     let folder = tempfile::tempdir().unwrap();
     let controller = start(options(folder.path())).await.unwrap();
@@ -68,6 +69,7 @@ async fn reads_include_everything_that_was_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "asks as the read path does")]
 async fn after_a_stop_calls_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let controller = start(options(folder.path())).await.unwrap();
@@ -94,6 +96,7 @@ async fn until_known<T>(mut call: impl AsyncFnMut() -> Result<T, CallError>) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "asks as the read path does")]
 async fn lost_and_doubled_calls_change_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
     let controller = start(options(folder.path())).await.unwrap();

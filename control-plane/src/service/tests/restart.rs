@@ -9,6 +9,7 @@ use crate::raft_log::LogOptions;
 use crate::service::OpenedController;
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "asks as the read path does")]
 async fn every_way_of_replay_gives_the_same_digest() {
     for snapshot in [false, true] {
         let Life { folder: _folder, killed, digest, end } = life(snapshot).await;

@@ -82,6 +82,7 @@ pub(super) fn base_offset(outcomes: &[ObjectOutcome]) -> i64 {
 }
 
 /// Registers, makes a topic and commits `count` objects, waiting for none before the last.
+#[expect(clippy::disallowed_methods, reason = "asks as the read path does")]
 pub(super) async fn fill(controller: &Controller, nonce: u64, count: u64) {
     let api = controller.api();
     let author = register(&api, nonce).await.author;
