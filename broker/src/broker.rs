@@ -172,6 +172,11 @@ impl Broker {
         Ok(Self { context, local_address, draining, takeover, listener, session, view, vital })
     }
 
+    #[cfg(test)]
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// The address it listens on.
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
@@ -316,6 +321,9 @@ fn context(
         producer_ids: ProducerIds::default(),
         record_check,
         requests: context::requests_budget(&parts.metrics),
+        calls: context::calls_budget(&parts.metrics),
+        fetch_plans: context::fetch_plans_budget(&parts.metrics),
+        fetch_passes: context::fetch_passes_budget(&parts.metrics),
         answers,
     }
 }

@@ -10,6 +10,7 @@ use ottla_storage::read::Reader;
 use ottla_storage::view::View;
 use ottla_storage::write::{Budget, BudgetMetrics, Writer};
 use ottla_telemetry::Metrics;
+use ottla_telemetry::metrics::SecondsCounter;
 use tokio::sync::watch;
 
 use crate::group::Groups;
@@ -47,8 +48,14 @@ pub struct Context {
     pub(crate) writer: CurrentWriter,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) record_check: RecordCheck,
-    /// Bytes of large frames other than Produce that are being received or handled.
+    /// Bytes of large Fetch, JoinGroup and SyncGroup requests that are being received or decoded.
     pub(crate) requests: Budget,
+    /// Bytes of large requests of all other kinds but Produce, until they are handled.
+    pub(crate) calls: Budget,
+    /// What fetches keep while they wait for records.
+    pub(crate) fetch_plans: Budget,
+    /// What fetches of many partitions need while they look for records.
+    pub(crate) fetch_passes: Budget,
     /// Bytes of large answers that clients have not taken yet.
     pub(crate) answers: Budget,
 }
@@ -67,26 +74,43 @@ impl Context {
     }
 }
 
-/// The budget of requests other than Produce.
+/// The budget of requests that wait for nothing but to be decoded.
 pub(crate) fn requests_budget(metrics: &Metrics) -> Budget {
-    let (memory, kafka) = (&metrics.memory, &metrics.kafka);
-    let metrics = BudgetMetrics {
-        held: memory.bytes.with(["requests"]),
-        held_max: memory.bytes_max.with(["requests"]),
-        waited: kafka.request_wait.clone(),
-    };
-    Budget::new(limits::OTHER_FRAMES_BYTES_MAX, metrics)
+    let waited = &metrics.kafka.request_wait;
+    Budget::new(limits::OTHER_FRAMES_BYTES_MAX, shown_as("requests", waited, metrics))
+}
+
+/// The budget of requests that wait for the control plane or the store.
+pub(crate) fn calls_budget(metrics: &Metrics) -> Budget {
+    let waited = &metrics.kafka.request_wait;
+    Budget::new(limits::CALLS_BYTES_MAX, shown_as("calls", waited, metrics))
+}
+
+/// The budget of fetches that wait. Nobody waits for it: a fetch for which it has no room does not
+/// wait for records.
+pub(crate) fn fetch_plans_budget(metrics: &Metrics) -> Budget {
+    let metrics = shown_as("fetch_plans", &metrics.kafka.request_wait, metrics);
+    let (total, client_max) = (limits::FETCH_PLANS_BYTES_MAX, limits::FETCH_PLANS_CLIENT_BYTES_MAX);
+    Budget::with_client_max(total, client_max, metrics)
+}
+
+/// The budget of fetches that look for records.
+pub(crate) fn fetch_passes_budget(metrics: &Metrics) -> Budget {
+    let waited = &metrics.kafka.request_wait;
+    Budget::new(limits::FETCH_PASSES_BYTES_MAX, shown_as("fetch_passes", waited, metrics))
 }
 
 /// The budget of answers.
 pub(crate) fn answers_budget(bytes: usize, metrics: &Metrics) -> Budget {
-    let (memory, kafka) = (&metrics.memory, &metrics.kafka);
-    let metrics = BudgetMetrics {
-        held: memory.bytes.with(["answers"]),
-        held_max: memory.bytes_max.with(["answers"]),
-        waited: kafka.answer_wait.clone(),
-    };
-    Budget::new(bytes, metrics)
+    Budget::new(bytes, shown_as("answers", &metrics.kafka.answer_wait, metrics))
+}
+
+fn shown_as(owner: &'static str, waited: &SecondsCounter, metrics: &Metrics) -> BudgetMetrics {
+    BudgetMetrics {
+        held: metrics.memory.bytes.with([owner]),
+        held_max: metrics.memory.bytes_max.with([owner]),
+        waited: waited.clone(),
+    }
 }
 
 /// The write path of the present registration; clones share it.
@@ -124,6 +148,15 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// Keeps the beginning of a client id, as Kafka reads it: the bytes need not be UTF-8.
+    pub fn note_client_id(&mut self, sent: &[u8]) {
+        let client_id = String::from_utf8_lossy(sent);
+        let client_id = &client_id[..client_id.floor_char_boundary(limits::CLIENT_ID_BYTES_MAX)];
+        if *self.client_id != *client_id {
+            self.client_id = client_id.into();
+        }
+    }
+
     /// The client's host as Kafka shows it: an address after a slash.
     pub fn client_host(&self) -> String {
         format!("/{}", self.address.ip())

@@ -11,12 +11,14 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla_storage::write::Reservation;
 use ottla_wire::apis::{Api, Versions};
 use ottla_wire::fetch_response::FetchResponse;
+use ottla_wire::limits::ELEMENT_BYTES;
 use ottla_wire::request::{self, RequestError, RequestHead};
 use ottla_wire::response::{EncodeError, Frame};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::api::{self, Closes, Errors};
 use crate::connection::End;
+use crate::connection::long_polls::LongPolls;
 use crate::context::{ConnectionInfo, Context};
 use crate::{errors, limits};
 
@@ -62,10 +64,33 @@ pub(crate) struct Received {
     pub correlation_id: i32,
     /// ApiVersions in a version that does not exist yet: answered without reading it.
     pub from_the_future: bool,
+    /// Every string in it is UTF-8.
     pub body: Bytes,
     /// How many elements its lists have.
     pub elements: usize,
+    /// Bytes by which the body grew when its strings were made UTF-8.
+    pub grown: usize,
     pub arrival: Instant,
+}
+
+/// What a large request holds of a budget.
+#[derive(Debug, Default)]
+pub(crate) struct RequestMemory {
+    /// The bytes of its frame.
+    pub frame: Option<Reservation>,
+    /// What it takes in memory besides, once it is decoded.
+    pub decoded: Option<Reservation>,
+}
+
+impl RequestMemory {
+    /// `frame`: what was granted for receiving it.
+    pub fn new(frame: Option<Reservation>, received: &Received) -> Self {
+        let is_large = received.elements > limits::FEW_ELEMENTS;
+        let elements = if is_large { received.elements * ELEMENT_BYTES } else { 0 };
+        let more = elements + received.grown;
+        let decoded = frame.as_ref().filter(|_| more > 0).map(|frame| frame.charge(more));
+        Self { frame, decoded }
+    }
 }
 
 /// A request that was started.
@@ -123,21 +148,30 @@ impl Received {
                     from_the_future,
                     body,
                     elements: 0,
+                    grown: 0,
                     arrival,
                 });
             }
             return Err(Malformed::Unsupported { key, version });
         }
         let flexible = api.request_is_flexible(version);
-        let client_id = request::take_client_id(&mut frame, flexible)?;
-        let client_id = client_id.as_deref().unwrap_or("");
-        let client_id = &client_id[..client_id.floor_char_boundary(limits::CLIENT_ID_BYTES_MAX)];
-        if *connection.client_id != *client_id {
-            connection.client_id = client_id.into();
+        let client_id = request::take_client_id(&mut frame, flexible)?.unwrap_or_default();
+        connection.note_client_id(&client_id);
+        let checked = api.shape.check(&frame, version, flexible)?;
+        let (sent, mut body) = (frame.len(), frame);
+        if checked.has_malformed_text {
+            body = api.shape.with_valid_text(&body, version, flexible)?.into();
         }
-        let elements = api.shape.check(&frame, version, flexible)?;
-        let from_the_future = false;
-        Ok(Self { api, version, correlation_id, from_the_future, body: frame, elements, arrival })
+        Ok(Self {
+            api,
+            version,
+            correlation_id,
+            from_the_future: false,
+            elements: checked.elements,
+            grown: body.len().saturating_sub(sent),
+            body,
+            arrival,
+        })
     }
 
     fn decode<Q: Decodable>(&mut self) -> Result<Q, Malformed> {
@@ -192,6 +226,7 @@ impl Encoder {
 async fn answer<Q, A, F>(
     context: &Context,
     mut received: Received,
+    memory: RequestMemory,
     handler: impl FnOnce(Q) -> F,
 ) -> Result<Started, End>
 where
@@ -201,19 +236,24 @@ where
 {
     let request = received.decode()?;
     let encoder = received.encoder();
+    let memory = Some(memory).filter(|_| !waits_for_members(received.api.key));
     drop(received);
     let response = handler(request).await;
+    drop(memory);
     Ok(Started::Answered(encoder.encode(context, &response)?.into()))
 }
 
-/// Waits until there is memory for an answer whose length the request does not tell.
-async fn memory_for_an_answer(context: &Context, connection: &ConnectionInfo) -> Reservation {
+/// Waits until there is memory for an answer whose length the request does not tell; `None` when there
+/// is none for long.
+async fn memory_for_an_answer(
+    context: &Context,
+    connection: &ConnectionInfo,
+) -> Option<Reservation> {
     let (client, bytes) = (connection.address.ip(), limits::UNKNOWN_ANSWER_BYTES);
-    match context.answers.reserve(client, bytes).await {
-        Ok(held) => held,
-        // Cannot be: the budget is larger. Counted all the same.
-        Err(_) => context.answers.charge(client, bytes),
-    }
+    let reserve = context.answers.reserve(client, bytes);
+    // An error cannot be: the budget is larger. Counted all the same.
+    let granted = timeout(limits::REQUEST_WAIT_MAX, reserve).await.ok()?;
+    Some(granted.unwrap_or_else(|_| context.answers.charge(client, bytes)))
 }
 
 /// The answer holds what was set aside for it, or as much as it needs.
@@ -252,24 +292,14 @@ pub(crate) async fn produce(
     }
 }
 
-/// Whether a request is given up when its client leaves while it waits, with nothing sent behind it.
-/// These wait for other members, for memory, for the store or for the control plane, and only to
-/// answer. (A Metadata that was to create a topic, and did not get there, is followed by the next
-/// one that asks.)
+/// Whether a request is answered only when other members of its group have acted. It holds nothing that
+/// they may need, and is given up when its client leaves.
 ///
-/// All others go on to their end. Clients commit offsets or leave a group and close the connection
-/// without waiting for the answer; and a topic that was asked for should not exist or not depending
-/// on how long its client stayed.
-pub(crate) fn ends_with_its_client(key: ApiKey) -> bool {
-    matches!(
-        key,
-        ApiKey::JoinGroup
-            | ApiKey::SyncGroup
-            | ApiKey::Metadata
-            | ApiKey::ListOffsets
-            | ApiKey::OffsetFetch
-            | ApiKey::OffsetForLeaderEpoch
-    )
+/// All others go on to their end, which is near. Clients commit offsets or leave a group and close the
+/// connection without waiting for the answer; and a topic that was asked for should not exist or not
+/// depending on how long its client stayed.
+pub(crate) fn waits_for_members(key: ApiKey) -> bool {
+    matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup)
 }
 
 /// Handles any request but Produce. Everything that changes state has ended when this returns.
@@ -277,6 +307,8 @@ pub(crate) async fn other(
     context: &Arc<Context>,
     connection: &mut ConnectionInfo,
     mut received: Received,
+    memory: RequestMemory,
+    long_polls: &LongPolls,
 ) -> Result<Started, End> {
     let version = received.version;
     if received.from_the_future {
@@ -292,11 +324,13 @@ pub(crate) async fn other(
     if received.api.key == ApiKey::Fetch {
         let request: FetchRequest = received.decode()?;
         let encoder = received.encoder();
+        // What is kept has nothing of the frame, whose memory ends here.
         drop(received);
-        let (context, connection) = (context.clone(), connection.clone());
+        let client = connection.address.ip();
+        let fetch = api::fetch::Fetch::new(context, client, version, request, memory)?;
+        let (context, long_polls) = (context.clone(), long_polls.clone());
         let answer = async move {
-            let (response, held) =
-                api::fetch::handle(&context, &connection, version, request).await?;
+            let (response, held) = fetch.answer(&context, &long_polls).await;
             Ok(Reply { frame: encoder.encode_fetch(&context, &response)?, held })
         };
         return Ok(Started::Fetching(Box::pin(answer)));
@@ -304,41 +338,62 @@ pub(crate) async fn other(
 
     let (c, i, v) = (context.as_ref(), &*connection, version);
     match received.api.key {
-        ApiKey::ListOffsets => answer(c, received, |q| api::list_offsets::handle(c, i, v, q)).await,
+        ApiKey::ListOffsets => {
+            answer(c, received, memory, |q| api::list_offsets::handle(c, i, v, q)).await
+        }
         ApiKey::Metadata => {
             // Its answer may be far longer than it.
-            let held = memory_for_an_answer(c, i).await;
-            let started = answer(c, received, |q| api::metadata::handle(c, i, v, q)).await?;
-            Ok(held_by(started, held))
+            let Some(held) = memory_for_an_answer(c, i).await else {
+                let response = api::metadata::no_answer_now();
+                return Ok(Started::Answered(received.encoder().encode(c, &response)?.into()));
+            };
+            let started = answer(c, received, memory, |q| api::metadata::handle(c, i, v, q));
+            Ok(held_by(started.await?, held))
         }
         ApiKey::OffsetCommit => {
-            answer(c, received, |q| api::offset_commit::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::offset_commit::handle(c, i, v, q)).await
         }
-        ApiKey::OffsetFetch => answer(c, received, |q| api::offset_fetch::handle(c, i, v, q)).await,
+        ApiKey::OffsetFetch => {
+            answer(c, received, memory, |q| api::offset_fetch::handle(c, i, v, q)).await
+        }
         ApiKey::FindCoordinator => {
-            answer(c, received, |q| api::find_coordinator::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::find_coordinator::handle(c, i, v, q)).await
         }
-        ApiKey::JoinGroup => answer(c, received, |q| api::join_group::handle(c, i, v, q)).await,
-        ApiKey::Heartbeat => answer(c, received, |q| api::heartbeat::handle(c, i, v, q)).await,
-        ApiKey::LeaveGroup => answer(c, received, |q| api::leave_group::handle(c, i, v, q)).await,
-        ApiKey::SyncGroup => answer(c, received, |q| api::sync_group::handle(c, i, v, q)).await,
+        ApiKey::JoinGroup => {
+            answer(c, received, memory, |q| api::join_group::handle(c, i, v, q)).await
+        }
+        ApiKey::Heartbeat => {
+            answer(c, received, memory, |q| api::heartbeat::handle(c, i, v, q)).await
+        }
+        ApiKey::LeaveGroup => {
+            answer(c, received, memory, |q| api::leave_group::handle(c, i, v, q)).await
+        }
+        ApiKey::SyncGroup => {
+            answer(c, received, memory, |q| api::sync_group::handle(c, i, v, q)).await
+        }
+        ApiKey::SaslHandshake => {
+            answer(c, received, memory, |q| api::sasl_handshake::handle(c, i, v, q)).await
+        }
         ApiKey::CreateTopics => {
-            answer(c, received, |q| api::create_topics::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::create_topics::handle(c, i, v, q)).await
         }
         ApiKey::DeleteTopics => {
-            answer(c, received, |q| api::delete_topics::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::delete_topics::handle(c, i, v, q)).await
         }
         ApiKey::InitProducerId => {
-            answer(c, received, |q| api::init_producer_id::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::init_producer_id::handle(c, i, v, q)).await
         }
         ApiKey::OffsetForLeaderEpoch => {
-            answer(c, received, |q| api::offset_for_leader_epoch::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::offset_for_leader_epoch::handle(c, i, v, q)).await
+        }
+        ApiKey::SaslAuthenticate => {
+            answer(c, received, memory, |q| api::sasl_authenticate::handle(c, i, v, q)).await
         }
         ApiKey::CreatePartitions => {
-            answer(c, received, |q| api::create_partitions::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::create_partitions::handle(c, i, v, q)).await
         }
         ApiKey::DescribeCluster => {
-            answer(c, received, |q| api::describe_cluster::handle(c, i, v, q)).await
+            answer(c, received, memory, |q| api::describe_cluster::handle(c, i, v, q)).await
         }
         // A key of the table without a handler: a test asks for every key.
         key => {

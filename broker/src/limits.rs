@@ -27,16 +27,20 @@ pub const FILES_KEPT: u64 = 384;
 /// unless set otherwise: Kafka's `connections.max.idle.ms`.
 pub const IDLE_MAX_DEFAULT: Duration = Duration::from_secs(600);
 
-/// The longest pause between two bytes of one frame. A frame holds memory while it is received.
-pub const FRAME_STALL_MAX: Duration = Duration::from_secs(10);
-
-/// The same when others wait for that memory. A few packets that were lost are sent again within this
-/// time. Stalled frames are ended one after the other, so this is what each costs those who wait.
+/// The longest pause within a frame while others wait for its memory. A few packets that were lost are
+/// sent again within this time. While nobody waits, only the idle time counts, as in Kafka: a frame
+/// that fits the read-ahead costs no more than an idle connection.
 pub const FRAME_STALL_PRESSED: Duration = Duration::from_secs(3);
 
-/// The longest time for the bytes of one frame, waiting for memory not counted. Kafka's own clients
-/// give up a request after 30 s, librdkafka's sockets after 60.
-pub const FRAME_TIME_MAX: Duration = Duration::from_secs(60);
+/// The longest time for the bytes of one frame while others wait for its memory; the time that it waits
+/// for memory itself is not counted. Kafka's own clients give up a request after 30 s, librdkafka's
+/// sockets after 60.
+pub const FRAME_TIME_PRESSED: Duration = Duration::from_secs(60);
+
+/// How long requests of a client that has closed its side wait on for records, for other members, or
+/// for memory. Such a client may still read answers, or may be gone: only a write finds out. A first
+/// member's join is answered after three seconds, a fetch of a common client after half a second.
+pub const HALF_CLOSED_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The first step in which a frame takes memory from its budget, once its read-ahead is full; each
 /// further one is as long as what has come.
@@ -95,12 +99,28 @@ pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Longest frame of any request but Produce. The largest in use are a group leader's assignments.
 pub const OTHER_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Bytes of all requests but Produce that are being received or handled. They never wait for
-/// Produce's budget, so that groups and metadata go on while the store is away.
+/// Bytes of all Fetch, JoinGroup and SyncGroup requests that are being received or decoded. What
+/// waits for records or members is counted elsewhere, so these bytes come back at once.
 pub const OTHER_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Frames up to this length take no share of [`OTHER_FRAMES_BYTES_MAX`]: they are part of the
-/// connection's read-ahead.
+/// Bytes of all requests that are being received or handled and are neither of those nor Produce. They
+/// are held while the control plane or the store answers, at most for [`REQUEST_WAIT_MAX`] and what
+/// a change may take ([`CHANGE_TIMEOUT_MAX`]).
+pub const CALLS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of what fetches keep while they wait for records: a thousand consumers of a thousand partitions
+/// each, three times. A fetch beyond it is answered at once, and its client is asked to pause.
+pub const FETCH_PLANS_BYTES_MAX: usize = 192 * 1024 * 1024;
+
+/// The part of it for one address: a proxy may speak for a thousand consumers.
+pub const FETCH_PLANS_CLIENT_BYTES_MAX: usize = 96 * 1024 * 1024;
+
+/// Bytes of what fetches of many partitions need while they look for records; one of the most partitions
+/// at the least.
+pub const FETCH_PASSES_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Frames up to this length take no share of the budgets above: they are part of the connection's
+/// read-ahead.
 pub const SMALL_FRAME_BYTES: usize = ottla_wire::limits::READ_AHEAD_BYTES;
 
 /// Elements of a request that are not worth counting: those of the requests that come often.
@@ -156,6 +176,10 @@ pub const PARTITIONS_PER_TOPIC_MAX: i32 = 100_000;
 /// The longest name of a topic config that is compared with the known ones to find the nearest.
 pub const CONFIG_NAME_BYTES_MAX: usize = 249;
 
+/// How long a request that only reads waits for the store, the control plane or memory for its answer;
+/// then it is answered with an error that clients repeat. Kafka's clients wait for 30 s.
+pub const REQUEST_WAIT_MAX: Duration = Duration::from_secs(20);
+
 /// How long a request waits for the view to show what it just changed, or a call to succeed, when
 /// the client gave no time of its own.
 pub const CHANGE_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -184,7 +208,13 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(12);
 pub const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX / 2);
+const _: () = assert!(OTHER_FRAME_BYTES_MAX <= CALLS_BYTES_MAX / 2);
+const _: () = assert!(REQUEST_WAIT_MAX.as_secs() < 30);
 const _: () = assert!(UNKNOWN_ANSWER_BYTES > SMALL_ANSWER_BYTES);
 const _: () = assert!(ANSWERS_BYTES_MIN >= FETCH_BYTES_MAX);
 const _: () = assert!(SMALL_FRAME_BYTES < OTHER_FRAME_BYTES_MAX);
-const _: () = assert!(FRAME_STALL_PRESSED.as_secs() < FRAME_STALL_MAX.as_secs());
+const _: () = assert!(FRAME_STALL_PRESSED.as_secs() < FRAME_TIME_PRESSED.as_secs());
+const _: () = assert!(
+    ottla_wire::limits::REQUEST_ELEMENTS_MAX * ottla_storage::limits::PASS_PARTITION_BYTES
+        <= FETCH_PASSES_BYTES_MAX
+);

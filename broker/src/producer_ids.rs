@@ -6,7 +6,7 @@ use ottla_control_api::{CallError, OpError};
 use ottla_format::command::AllocateProducerIds;
 use ottla_model::ProducerId;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::calls::retrying;
 use crate::context::Context;
@@ -26,14 +26,18 @@ pub enum ProducerIdError {
 /// The ids that this broker may still give. Ids of a block that a crash leaves over are never used.
 #[derive(Debug, Default)]
 pub struct ProducerIds {
-    /// Held while a block is fetched: everyone who waits needs that same block.
+    /// Held while a block is fetched: everyone who waits needs that same block. Nobody waits longer than
+    /// one fetch of it may take.
     left: Mutex<Range<i64>>,
 }
 
 impl ProducerIds {
     /// An id that nobody else has or will get.
     pub async fn next(&self, context: &Context) -> Result<ProducerId, ProducerIdError> {
-        let mut left = self.left.lock().await;
+        let Ok(mut left) = timeout(limits::CHANGE_WAIT_MAX, self.left.lock()).await else {
+            let away = "another request waits for producer ids, without an answer";
+            return Err(CallError::Unavailable(away.to_owned()).into());
+        };
         if let Some(id) = left.next() {
             return Ok(ProducerId(id));
         }

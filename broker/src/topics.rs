@@ -66,11 +66,14 @@ pub async fn create(
 
 /// The topic that a client asks for without having created it: made with the defaults, unless it
 /// came to be in the meantime.
+///
+/// No call is begun after `deadline`.
 pub async fn create_automatically(
     context: &Context,
     name: TopicName,
+    deadline: Instant,
 ) -> Result<Arc<TopicInfo>, ApiError> {
-    let deadline = Instant::now() + limits::CHANGE_WAIT_MAX;
+    let deadline = deadline.min(Instant::now() + limits::CHANGE_WAIT_MAX);
     let request = CreateTopicRequest {
         id: fresh_id(context),
         name: name.clone(),

@@ -249,6 +249,17 @@ pub const FETCH_QUESTIONS_MAX: usize = 16;
 /// asks again.
 pub const FETCH_QUESTION_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// What a partition costs a fetch that waits for it, in the view: a ticket and a pointer in a tree
+/// whose nodes are half full.
+pub const WAIT_ENTRY_BYTES: usize = 40;
+
+/// What a partition costs a pass of a fetch: where its records are, what to read of them, what came.
+pub const PASS_PARTITION_BYTES: usize = 512;
+
+/// Passes over no more partitions than this take no part of the budget of passes: those that come
+/// often.
+pub const SMALL_PASS_PARTITIONS: usize = 256;
+
 /// A batch whose whole is shorter than this is copied into the answer together with its header:
 /// below it, an extra piece in the vectored write costs more than the copy.
 pub const COPY_BATCH_BYTES_MAX: usize = 2 << 10;

@@ -5,7 +5,7 @@ use kafka_protocol::messages::{
     DescribeClusterResponse, FindCoordinatorResponse, HeartbeatResponse, InitProducerIdResponse,
     JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse,
     OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse,
-    SyncGroupResponse,
+    SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
 };
 use ottla_wire::fetch_response::FetchResponse;
 
@@ -32,6 +32,8 @@ one_code!(
     HeartbeatResponse,
     InitProducerIdResponse,
     JoinGroupResponse,
+    SaslAuthenticateResponse,
+    SaslHandshakeResponse,
     SyncGroupResponse,
 );
 

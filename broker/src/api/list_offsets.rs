@@ -2,7 +2,8 @@
 //!
 //! Answers with the leader's knowledge, not with this broker's view. A timestamp is looked up to the
 //! record: the first one, in offset order, that is as late. A client that reads committed records only
-//! gets no offset from the last stable one on.
+//! gets no offset from the last stable one on. What is not found within the time that the client gives,
+//! or [`limits::REQUEST_WAIT_MAX`], is answered REQUEST_TIMED_OUT, and clients ask again.
 //!
 //! - v1: one offset per partition, by timestamp; −1 latest, −2 earliest.
 //! - v2: isolation level (KIP-98). v4: leader epoch (KIP-320). v6: flexible versions.
@@ -16,6 +17,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -28,10 +30,14 @@ use ottla_control_api::TimestampQuery;
 use ottla_control_api::view::TopicInfo;
 use ottla_model::{LEADER_EPOCH, TimestampMs};
 use ottla_storage::read::Isolation;
+use tokio::time::{Instant, timeout_at};
 
 use crate::context::{ConnectionInfo, Context};
 use crate::errors::{self, NamedBy};
 use crate::{limits, topics};
+
+/// From this version on the client says how long it waits.
+const TIMEOUT: i16 = 10;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -51,6 +57,7 @@ pub async fn handle(
         _ => Isolation::Uncommitted,
     };
     let repeated = repeated_partitions(&request);
+    let deadline = Instant::now() + longest_wait(version, request.timeout_ms);
     let mut answered = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
         let topic = topics::by_name(&context.view, &wanted.name);
@@ -62,7 +69,11 @@ pub async fn handle(
                     Err(Kafka::InvalidRequest)
                 } else {
                     match topic {
-                        Ok(topic) => find(context, &topic, &partition, version, isolation).await,
+                        Ok(topic) => {
+                            let find = find(context, &topic, &partition, version, isolation);
+                            let found = timeout_at(deadline, find).await;
+                            found.unwrap_or(Err(Kafka::RequestTimedOut))
+                        }
                         Err(error) => Err(error),
                     }
                 };
@@ -81,6 +92,16 @@ pub async fn handle(
         );
     }
     ListOffsetsResponse::default().with_topics(answered)
+}
+
+/// How long all look-ups of a request may take together.
+fn longest_wait(version: i16, timeout_ms: i32) -> Duration {
+    match u64::try_from(timeout_ms) {
+        Ok(ms) if version >= TIMEOUT && ms > 0 => {
+            Duration::from_millis(ms).min(limits::REQUEST_WAIT_MAX)
+        }
+        _ => limits::REQUEST_WAIT_MAX,
+    }
 }
 
 fn repeated_partitions(

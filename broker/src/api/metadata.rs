@@ -30,6 +30,7 @@ use kafka_protocol::protocol::StrBytes;
 use ottla_control_api::BrokerInfo;
 use ottla_control_api::view::TopicInfo;
 use ottla_model::{Az, LEADER_EPOCH, PartitionId, PartitionIndex, TopicName};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::context::{ConnectionInfo, Context};
@@ -65,6 +66,12 @@ pub async fn handle(
         .with_controller_id(BrokerId(controller(&brokers, context)))
 }
 
+/// The answer when there is no memory for one: it has no broker, which clients take for a failed update
+/// and repeat.
+pub fn no_answer_now() -> MetadataResponse {
+    MetadataResponse::default()
+}
+
 /// What a request's topic turned out to be.
 enum Found {
     Topic(Arc<TopicInfo>),
@@ -79,18 +86,28 @@ async fn find(
     let mut found = Vec::with_capacity(wanted.len().min(limits::TOPICS_PER_REQUEST_MAX));
     let mut seen = BTreeSet::new();
     let mut creations = if may_create { limits::TOPICS_PER_REQUEST_MAX } else { 0 };
+    let deadline = Instant::now() + limits::REQUEST_WAIT_MAX;
     for topic in wanted {
+        if Instant::now() >= deadline {
+            // The rest is created by the next request that asks.
+            creations = 0;
+        }
         // Kafka answers a name that is asked twice once. An id beside a name is not looked at.
         let id = if topic.name.is_some() { Uuid::nil() } else { topic.topic_id };
         if seen.insert((topic.name.clone(), id)) {
-            found.push(find_one(context, topic, &mut creations).await);
+            found.push(find_one(context, topic, &mut creations, deadline).await);
         }
     }
     found
 }
 
 /// `creations`: how many more topics may be created.
-async fn find_one(context: &Context, wanted: MetadataRequestTopic, creations: &mut usize) -> Found {
+async fn find_one(
+    context: &Context,
+    wanted: MetadataRequestTopic,
+    creations: &mut usize,
+    deadline: Instant,
+) -> Found {
     let MetadataRequestTopic { name, topic_id: id, .. } = wanted;
     let missing = |name, error| Found::Missing { name, id, error };
     let Some(name) = name else {
@@ -110,7 +127,7 @@ async fn find_one(context: &Context, wanted: MetadataRequestTopic, creations: &m
         return missing(Some(name), Kafka::UnknownTopicOrPartition);
     };
     *creations = left;
-    match topics::create_automatically(context, checked).await {
+    match topics::create_automatically(context, checked, deadline).await {
         Ok(topic) => Found::Topic(topic),
         Err(error) => missing(Some(name), error.kafka),
     }

@@ -23,10 +23,11 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 use ottla_control_api::PartitionBounds;
 use ottla_control_api::view::TopicInfo;
 use ottla_model::LEADER_EPOCH;
+use tokio::time::{Instant, timeout_at};
 
 use crate::context::{ConnectionInfo, Context};
 use crate::errors::{self, NamedBy};
-use crate::topics;
+use crate::{limits, topics};
 
 /// Answers a request.
 pub async fn handle(
@@ -35,13 +36,17 @@ pub async fn handle(
     _version: i16,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
+    let deadline = Instant::now() + limits::REQUEST_WAIT_MAX;
     let mut answered = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
         let topic = topics::by_name(&context.view, &wanted.topic);
         let mut partitions = Vec::with_capacity(wanted.partitions.len());
         for partition in wanted.partitions {
             let end = match &topic {
-                Ok(topic) => end_of_epoch(context, topic, &partition).await,
+                Ok(topic) => {
+                    let end = end_of_epoch(context, topic, &partition);
+                    timeout_at(deadline, end).await.unwrap_or(Err(Kafka::RequestTimedOut))
+                }
                 Err(error) => Err(*error),
             };
             let answer = EpochEndOffset::default().with_partition(partition.partition);

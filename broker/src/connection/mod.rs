@@ -16,11 +16,26 @@
 //! # Bounds
 //!
 //! Reading pauses at [`limits::IN_FLIGHT_MAX`] requests without answer, and at
-//! [`limits::UNWRITTEN_BYTES_MAX`] bytes of answers that the client has not taken. A Produce frame
-//! waits for the write path's budget; other frames have a small budget of their own (`receive`). The
-//! answers of all connections share a budget: a Fetch waits for its part of it before it holds
-//! records. A frame or an answer that makes no progress closes the connection, as do ten idle
-//! minutes.
+//! [`limits::UNWRITTEN_BYTES_MAX`] bytes of answers that the client has not taken. Frames have budgets
+//! by what they wait for (`receive`). The answers of all connections share a budget: a Fetch waits for
+//! its part of it before it holds records.
+//!
+//! Whoever holds what others wait for, and for how long:
+//!
+//! | Held | By | At most |
+//! | --- | --- | --- |
+//! | bytes of `produce` | a Produce, until its batches are durable or refused | the write path's deadlines |
+//! | bytes of `requests` | a large Fetch, JoinGroup or SyncGroup | until it is decoded; while it is received and others wait: [`limits::FRAME_STALL_PRESSED`] without a byte, [`limits::FRAME_TIME_PRESSED`] in all |
+//! | bytes of `calls` | any other large request | the same, and until it is handled: [`limits::REQUEST_WAIT_MAX`], or what a client asks for a change ([`limits::CHANGE_TIMEOUT_MAX`]) |
+//! | bytes of `fetch_plans` | a Fetch that waits for records | [`limits::FETCH_WAIT_MAX`]; nobody waits for them, see `api::fetch` |
+//! | bytes of `fetch_passes` | a Fetch of many partitions that looks for records | questions and reads, which have deadlines |
+//! | bytes of `answers` | an answer that is ready | while others wait: [`limits::WRITE_STALL_PRESSED`] without progress |
+//! | the place of a connection's Fetch, its 64 requests in flight | its own requests | as long as those take; holds up this connection only |
+//! | turns to walk through records ([`limits::RECORD_WALKS_MAX`]) | a batch of a compacted topic | about a second |
+//! | the block of producer ids | the InitProducerId that fetches the next | [`limits::CHANGE_WAIT_MAX`]; others wait as long for it |
+//!
+//! An address has a share of each budget, so one cannot take all. No request that waits for another
+//! client holds what that client may need.
 //!
 //! No waits in a circle: an answer that holds memory stands behind answers of its connection that
 //! are ready, or wait for the write path or the control plane, but never behind one that waits for
@@ -29,12 +44,17 @@
 //!
 //! # Ends
 //!
-//! Reading and writing are two halves of one task; whichever fails ends both. A peer that closes
-//! loses its waiting fetches at once; what it produced is decided all the same. When the broker
-//! drains, reading stops and what was taken is answered. A panic in a handler ends this task, and
-//! with it this connection only.
+//! Reading and writing are two halves of one task. When reading ends, because the client closed its
+//! side, sent what is no request, or the broker drains, all requests before are answered first, as
+//! Kafka does. A client that closed its side may still read or may be gone, which only a write finds
+//! out; so what waits for others ends [`limits::HALF_CLOSED_WAIT_MAX`] later: a Fetch is answered with
+//! what there is, a JoinGroup or SyncGroup is given up (unless requests stand behind it, which are
+//! handled after it), a frame that waits for memory is dropped. All else has its own deadline. A
+//! socket that fails ends both halves at once; what was produced is decided all the same. A panic in
+//! a handler ends this task, and with it this connection only.
 
 mod log;
+pub(crate) mod long_polls;
 mod read;
 mod receive;
 mod unwritten;
@@ -56,12 +76,13 @@ use crate::api::Closes;
 use crate::context::{ConnectionInfo, Context};
 use crate::dispatch::Malformed;
 use crate::limits;
+use long_polls::LongPolls;
 use unwritten::ReadyAnswer;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum End {
-    /// The peer closed between two requests.
+    /// The peer closed its side between two requests.
     #[error("closed by the client")]
     Closed,
     /// The broker drains, and all that was taken is answered.
@@ -179,18 +200,36 @@ impl Drop for OpenGuard {
 async fn serve_halves(context: &Arc<Context>, socket: TcpStream, info: &mut ConnectionInfo) -> End {
     let (input, output) = socket.into_split();
     let (outgoing, queue) = mpsc::channel(limits::IN_FLIGHT_MAX);
-    let read = read::requests(context, input, info, outgoing);
+    let long_polls = LongPolls::new();
+    let read = read::requests(context, input, info, outgoing, long_polls.clone());
     let write = write::answers(&context.answers, &context.metrics.kafka, output, queue);
     tokio::pin!(read, write);
     tokio::select! {
         end = &mut read => match end {
+            // The client is gone: nobody takes an answer.
+            End::Io(_) => end,
             // The writing half ends when it has written all that the reading half handed over.
-            End::Drained => match write.await { Ok(()) => End::Drained, Err(end) => end },
-            end => end,
+            end => match answer_the_rest(write, &long_polls).await {
+                Err(failed) if matches!(end, End::Closed | End::Drained) => failed,
+                Ok(()) | Err(_) => end,
+            },
         },
         end = &mut write => match end {
             Ok(()) => read.await,
             Err(end) => end,
         },
     }
+}
+
+/// Writes what was handed over before reading ended. Long polls have a moment left.
+async fn answer_the_rest(
+    mut write: impl Future<Output = Result<(), End>> + Unpin,
+    long_polls: &LongPolls,
+) -> Result<(), End> {
+    tokio::select! {
+        biased;
+        written = &mut write => return written,
+        () = ottla_env::delay(limits::HALF_CLOSED_WAIT_MAX) => long_polls.end(),
+    }
+    write.await
 }

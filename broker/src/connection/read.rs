@@ -6,26 +6,28 @@ use std::sync::atomic::AtomicU32;
 
 use futures_util::future::BoxFuture;
 use kafka_protocol::messages::ApiKey;
-use ottla_env::net::OwnedReadHalf;
+use ottla_env::net::{self, OwnedReadHalf};
 use ottla_storage::write::Reservation;
 use ottla_wire::frame::{FrameHead, FrameReader};
-use ottla_wire::limits::ELEMENT_BYTES;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::receive::{self, while_wanted};
+use super::long_polls::LongPolls;
+use super::receive::{self, left_for_long};
 use super::unwritten::{ReadyAnswer, Unwritten};
 use super::{End, Outgoing, Ready};
 use crate::context::{ConnectionInfo, Context};
-use crate::dispatch::{self, Received, Reply, Started};
+use crate::dispatch::{self, Received, Reply, RequestMemory, Started};
 use crate::limits;
 
-/// Reads and starts requests until the connection ends; returns why.
+/// Reads and starts requests until the connection ends; returns why. The writing half then has all
+/// that was started.
 pub(super) async fn requests(
     context: &Arc<Context>,
     input: OwnedReadHalf,
     info: &mut ConnectionInfo,
     outgoing: mpsc::Sender<Outgoing>,
+    long_polls: LongPolls,
 ) -> End {
     let mut half = ReadingHalf {
         context,
@@ -33,6 +35,7 @@ pub(super) async fn requests(
         client: info.address.ip(),
         info,
         outgoing,
+        long_polls,
         in_flight: Arc::new(Semaphore::new(limits::IN_FLIGHT_MAX)),
         fetches: Arc::new(Semaphore::new(limits::FETCHES_IN_FLIGHT_MAX)),
         unwritten: Unwritten::new(),
@@ -65,6 +68,7 @@ struct ReadingHalf<'a> {
     client: IpAddr,
     info: &'a mut ConnectionInfo,
     outgoing: mpsc::Sender<Outgoing>,
+    long_polls: LongPolls,
     in_flight: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
     unwritten: Unwritten,
@@ -77,35 +81,45 @@ struct ReadingHalf<'a> {
 impl ReadingHalf<'_> {
     /// Reads the frame that `head` begins, and starts its request.
     async fn take(&mut self, head: FrameHead) -> Result<(), End> {
-        let in_flight = while_wanted(&self.frames, acquire(&self.in_flight)).await??;
-        while_wanted(&self.frames, self.unwritten.has_room()).await?;
+        let in_flight = self.behind_others(acquire(&self.in_flight)).await?;
+        self.unwritten.has_room().await;
         let (frame, held) =
             receive::frame(self.context, &mut self.frames, self.client, head).await?;
         let arrival = Instant::now();
         self.context.metrics.kafka.received_bytes.add(frame.len() as u64 + 4);
 
         let received = Received::parse(frame, arrival, self.info)?;
-        let decoded = decoded(held.as_ref(), received.elements);
+        let memory = RequestMemory::new(held, &received);
         let mut fetch_slot = None;
         if received.api.key != ApiKey::Produce {
-            while_wanted(&self.frames, self.all_decided()).await?;
+            self.behind_others(self.all_decided()).await;
             if received.api.key == ApiKey::Fetch {
-                fetch_slot = Some(while_wanted(&self.frames, acquire(&self.fetches)).await??);
+                fetch_slot = Some(self.behind_others(acquire(&self.fetches)).await?);
                 // The answer of the fetch before may be ready by now.
-                while_wanted(&self.frames, self.unwritten.has_room()).await?;
+                self.unwritten.has_room().await;
             }
         }
         let api = received.api.name;
-        let started = match (received.api.key, held) {
-            (ApiKey::Produce, Some(reservation)) => {
+        let mut decoded = None;
+        let started = match (received.api.key, memory) {
+            (ApiKey::Produce, RequestMemory { frame: Some(reservation), decoded: more }) => {
+                decoded = more;
                 let waiting = self.waiting.clone();
                 dispatch::produce(self.context, self.info, received, reservation, waiting).await?
             }
-            (key, _held) if dispatch::ends_with_its_client(key) => {
-                let other = dispatch::other(self.context, self.info, received);
-                while_wanted(&self.frames, other).await??
+            (key, memory) => {
+                let long_polls = &self.long_polls;
+                let other = dispatch::other(self.context, self.info, received, memory, long_polls);
+                if dispatch::waits_for_members(key) {
+                    tokio::select! {
+                        biased;
+                        started = other => started?,
+                        () = left_with_nothing_behind(&self.frames) => return Err(End::Closed),
+                    }
+                } else {
+                    other.await?
+                }
             }
-            (_, _held) => dispatch::other(self.context, self.info, received).await?,
         };
         let ready: BoxFuture<'static, Result<Reply, End>> = match started {
             Started::Answered(reply) => Box::pin(std::future::ready(Ok(reply))),
@@ -153,6 +167,18 @@ impl ReadingHalf<'_> {
         self.outgoing.send(outgoing).await.map_err(|_| End::Closed)
     }
 
+    /// Waits for what earlier requests of this connection hold. When the client has left meanwhile, the
+    /// long poll among them ends soon.
+    async fn behind_others<T>(&self, waited: impl Future<Output = T>) -> T {
+        tokio::pin!(waited);
+        tokio::select! {
+            biased;
+            value = &mut waited => return value,
+            () = left_for_long(self.frames.get_ref()) => self.long_polls.end(),
+        }
+        waited.await
+    }
+
     /// Waits until no Produce of this connection is undecided.
     async fn all_decided(&self) {
         // Fails only when the sender is gone, and the sender is ours.
@@ -160,10 +186,14 @@ impl ReadingHalf<'_> {
     }
 }
 
-/// Counts what a large request takes in memory besides its bytes, until it is answered.
-fn decoded(held: Option<&Reservation>, elements: usize) -> Option<Reservation> {
-    let is_large = elements > limits::FEW_ELEMENTS;
-    held.filter(|_| is_large).map(|held| held.charge(elements * ELEMENT_BYTES))
+/// Waits until the client has left for long, with nothing sent behind the request that is handled. What
+/// stands behind it is done although this request is of no use to anybody any more: clients commit
+/// offsets or leave a group and close the connection without waiting for the answer.
+async fn left_with_nothing_behind(frames: &FrameReader<OwnedReadHalf>) {
+    left_for_long(frames.get_ref()).await;
+    if frames.has_read_on() || net::has_unread(frames.get_ref()).await {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The semaphores are never closed.

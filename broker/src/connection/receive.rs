@@ -4,18 +4,31 @@
 //! for its length, whole; any other small request waits for nothing, so that heartbeats, fetches and
 //! metadata go on when the write path is full. A large frame takes its bytes from the budget step by
 //! step, each step as long as what has come: what a client claims costs it as many bytes as it costs
-//! us. Produce and all others have budgets of their own. Why frames that wait for each other's
-//! memory get done all the same stands with [`Budget`].
+//! us. Why frames that wait for each other's memory get done all the same stands with [`Budget`].
 //!
-//! The sender has two deadlines, for a pause and for the whole frame; the time that we make it wait
-//! is not counted. While others wait for memory, a pause may be short only: frames that were begun and
-//! not sent hold up all that come after them. A client that leaves while it waits is noticed.
+//! # Who holds which budget, and for how long
+//!
+//! Produce has the write path's. Fetch, JoinGroup and SyncGroup have `requests`, which they hold until
+//! they are decoded: what waits for records or for other members is counted elsewhere. All others have
+//! `calls`, which they hold until the control plane or the store has answered, or its deadline has
+//! passed. So a control plane that hangs does not keep a consumer from fetching or joining.
+//!
+//! # A sender that pauses
+//!
+//! A frame must be whole within the connection's idle time, and a small one has no other deadline. A
+//! large one holds memory. While others wait for it, pauses may be short only and the whole must not
+//! take long; the time that we make the sender wait is not counted. A client that leaves while it
+//! waits for memory is noticed.
+
+use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 use ottla_env::net::{self, OwnedReadHalf};
 use ottla_storage::write::{Budget, BudgetError, Reservation};
-use ottla_wire::frame::{FrameError, FrameHead, FrameReader, Patience};
+use ottla_wire::frame::{FrameError, FrameHead, FrameReader};
+use tokio::time::{Instant, timeout};
 
 use super::End;
 use crate::api::Closes;
@@ -28,19 +41,19 @@ use crate::limits;
 pub(super) async fn frame(
     context: &Context,
     frames: &mut FrameReader<OwnedReadHalf>,
-    client: std::net::IpAddr,
+    client: IpAddr,
     head: FrameHead,
 ) -> Result<(Bytes, Option<Reservation>), End> {
     let produce = head.api_key == ApiKey::Produce as i16;
     if !produce && head.length > limits::OTHER_FRAME_BYTES_MAX {
         return Err(Malformed::TooLong { api_key: head.api_key, length: head.length }.into());
     }
-    let mut patience = Patience { stall: limits::FRAME_STALL_MAX, left: limits::FRAME_TIME_MAX };
-    frames.fill(head, limits::SMALL_FRAME_BYTES, &mut patience).await?;
-    let budget: Budget =
-        if produce { context.writer().budget().clone() } else { context.requests.clone() };
+    let idle_max = context.options.edge.idle_max;
+    let small = frames.fill(head, limits::SMALL_FRAME_BYTES);
+    timeout(idle_max, small).await.map_err(|_| FrameError::Stalled(idle_max))??;
+    let budget = budget_of(context, head.api_key);
     if head.length > limits::SMALL_FRAME_BYTES {
-        return large_frame(&budget, frames, client, head, patience).await;
+        return large_frame(&budget, frames, client, head, idle_max).await;
     }
     let frame = frames.take(head);
     let held = match produce {
@@ -53,47 +66,79 @@ pub(super) async fn frame(
     Ok((frame, held))
 }
 
+fn budget_of(context: &Context, api_key: i16) -> Budget {
+    match ApiKey::try_from(api_key) {
+        Ok(ApiKey::Produce) => context.writer().budget().clone(),
+        Ok(ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup) => context.requests.clone(),
+        _ => context.calls.clone(),
+    }
+}
+
 async fn large_frame(
     budget: &Budget,
     frames: &mut FrameReader<OwnedReadHalf>,
-    client: std::net::IpAddr,
+    client: IpAddr,
     head: FrameHead,
-    mut patience: Patience,
+    idle_max: Duration,
 ) -> Result<(Bytes, Option<Reservation>), End> {
     let mut unfinished = budget.begin(client, head.length).map_err(too_long)?;
+    let mut sender = Sender { idle_max, pause: Duration::ZERO, reading: Duration::ZERO };
     let mut granted = 0;
     while granted < head.length {
         let received = frames.received(head);
         let upto = head.length.min(received + received.max(limits::FRAME_STEP_BYTES));
         while_connected(frames.get_ref(), unfinished.grow(upto - granted)).await?;
         granted = upto;
-        fill(budget, frames, head, upto, &mut patience).await?;
+        fill(budget, frames, head, upto, &mut sender).await?;
     }
     Ok((frames.take(head), Some(unfinished.finish())))
 }
 
-/// Reads on until `upto` bytes of a frame are here. Looks in every pause whether others wait for what
+/// Reads on until `upto` bytes of a frame are here. Looks now and then whether others wait for what
 /// the frame holds.
 async fn fill(
     budget: &Budget,
     frames: &mut FrameReader<OwnedReadHalf>,
     head: FrameHead,
     upto: usize,
-    patience: &mut Patience,
+    sender: &mut Sender,
 ) -> Result<(), FrameError> {
-    patience.stall = limits::FRAME_STALL_PRESSED;
-    let (mut pauses, mut received) = (0, frames.received(head));
     loop {
-        match frames.fill(head, upto, patience).await {
-            Err(FrameError::Stalled(_)) if !budget.has_waiters() => {}
-            done => return done,
+        let (began, before) = (Instant::now(), frames.received(head));
+        let filled = timeout(limits::FRAME_STALL_PRESSED, frames.fill(head, upto)).await;
+        sender.note(began.elapsed(), frames.received(head) > before);
+        match filled {
+            Ok(done) => return done,
+            Err(_) => sender.check(budget.has_waiters())?,
         }
-        pauses = if frames.received(head) > received { 1 } else { pauses + 1 };
-        received = frames.received(head);
-        let paused = limits::FRAME_STALL_PRESSED * pauses;
-        if paused >= limits::FRAME_STALL_MAX {
-            return Err(FrameError::Stalled(paused));
+    }
+}
+
+/// How the sender of a large frame has kept us waiting.
+struct Sender {
+    idle_max: Duration,
+    /// Since its last byte.
+    pause: Duration,
+    /// For the whole frame so far.
+    reading: Duration,
+}
+
+impl Sender {
+    fn note(&mut self, waited: Duration, has_sent: bool) {
+        self.pause = if has_sent { Duration::ZERO } else { self.pause + waited };
+        self.reading += waited;
+    }
+
+    /// Whether it may go on; `pressed`: others wait for its memory.
+    fn check(&self, pressed: bool) -> Result<(), FrameError> {
+        let (pause_max, reading_max) = match pressed {
+            true => (limits::FRAME_STALL_PRESSED, limits::FRAME_TIME_PRESSED),
+            false => (self.idle_max, self.idle_max),
+        };
+        if self.pause >= pause_max {
+            return Err(FrameError::Stalled(self.pause));
         }
+        if self.reading >= reading_max { Err(FrameError::TooSlow) } else { Ok(()) }
     }
 }
 
@@ -102,37 +147,23 @@ fn too_long(error: BudgetError) -> End {
     Closes("a request is longer than half of the memory for such requests").into()
 }
 
-/// Waits for something that may take long, unless the client has left and sent nothing behind it:
-/// clients commit offsets or leave a group and close the connection without waiting, and such a
-/// request is done although others before it are of no use to anybody any more.
-pub(super) async fn while_wanted<T>(
-    frames: &FrameReader<OwnedReadHalf>,
-    waited: impl Future<Output = T>,
-) -> Result<T, End> {
-    let input = frames.get_ref();
-    let gone = async {
-        net::closed_by_peer(input).await;
-        if frames.has_read_on() || net::has_unread(input).await {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        biased;
-        value = waited => Ok(value),
-        () = gone => Err(End::Closed),
-    }
-}
-
-/// Waits for memory, unless the client leaves.
-pub(super) async fn while_connected<T>(
+/// Waits for memory, unless the client leaves and does not get it soon.
+async fn while_connected<T>(
     input: &OwnedReadHalf,
     waited: impl Future<Output = T>,
 ) -> Result<T, End> {
     tokio::select! {
         biased;
         value = waited => Ok(value),
-        () = net::closed_by_peer(input) => Err(End::Closed),
+        () = left_for_long(input) => Err(End::Closed),
     }
+}
+
+/// Waits until the client has closed its side, and then for as long as its requests may wait for
+/// others.
+pub(super) async fn left_for_long(input: &OwnedReadHalf) {
+    net::closed_by_peer(input).await;
+    ottla_env::delay(limits::HALF_CLOSED_WAIT_MAX).await;
 }
 
 #[cfg(test)]
@@ -165,9 +196,7 @@ mod tests {
             let mut frames = FrameReader::new(input);
             let head = frames.head().await.unwrap().unwrap();
             let client = IpAddr::V4(Ipv4Addr::new(127, 0, 0, client));
-            let patience =
-                Patience { stall: limits::FRAME_STALL_MAX, left: limits::FRAME_TIME_MAX };
-            large_frame(&budget, &mut frames, client, head, patience).await
+            large_frame(&budget, &mut frames, client, head, limits::IDLE_MAX_DEFAULT).await
         };
         let received = tokio::spawn(received);
         sender.write_all(&bytes).await.unwrap();
@@ -186,8 +215,34 @@ mod tests {
         let (_sender, whole) = frame(&budget, 2, FRAME_BYTES).await;
         let (whole, _held) = whole.await.unwrap();
         assert_eq!(whole.len(), FRAME_BYTES);
-        assert!(begin.elapsed() < limits::FRAME_STALL_MAX, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < 3 * limits::FRAME_STALL_PRESSED, "{:?}", begin.elapsed());
         let end = stalled.await.unwrap_err();
         assert!(matches!(end, End::Frame(FrameError::Stalled(_))), "{end}");
+    }
+
+    const fn sender(pause: u64, reading: u64) -> Sender {
+        let (pause, reading) = (Duration::from_secs(pause), Duration::from_secs(reading));
+        Sender { idle_max: limits::IDLE_MAX_DEFAULT, pause, reading }
+    }
+
+    #[test]
+    fn a_pause_ends_a_frame_only_when_its_memory_is_wanted_or_the_connection_is_idle() {
+        assert!(sender(12, 12).check(false).is_ok());
+        assert!(matches!(sender(12, 12).check(true), Err(FrameError::Stalled(_))));
+        assert!(sender(1, 12).check(true).is_ok());
+        assert!(sender(0, 100).check(false).is_ok());
+        assert!(matches!(sender(0, 100).check(true), Err(FrameError::TooSlow)));
+        assert!(matches!(sender(600, 600).check(false), Err(FrameError::Stalled(_))));
+        // Byte by byte for as long as a connection may be idle.
+        assert!(matches!(sender(1, 600).check(false), Err(FrameError::TooSlow)));
+    }
+
+    #[test]
+    fn a_byte_ends_a_pause_and_not_the_time_of_the_whole() {
+        let mut trickle = sender(0, 0);
+        (0..30).for_each(|_| trickle.note(limits::FRAME_STALL_PRESSED, true));
+        assert!(matches!(trickle.check(true), Err(FrameError::TooSlow)));
+        trickle.note(limits::FRAME_STALL_PRESSED, false);
+        assert!(matches!(trickle.check(true), Err(FrameError::Stalled(_))));
     }
 }

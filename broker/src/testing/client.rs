@@ -45,6 +45,11 @@ impl Client {
         self.socket.write_all(bytes).await.unwrap();
     }
 
+    /// Sends no more; what comes can still be read.
+    pub async fn close_sending(&mut self) {
+        self.socket.shutdown().await.unwrap();
+    }
+
     /// The next answer, which must be to the request with this correlation id.
     pub async fn receive<Q: Request>(&mut self, version: i16, correlation_id: i32) -> Q::Response {
         let mut frame = self.receive_raw().await.expect("an answer");

@@ -12,10 +12,9 @@ use ottla_storage::cache::Cache;
 use ottla_storage::write::WriteOptions;
 use ottla_telemetry::Metrics;
 use ottla_test_kit::{FakeControl, Fault};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::*;
-use crate::group::limits::LOAD_WAIT;
 use crate::registration::RegisterError;
 use crate::testing::{World, batch};
 use crate::{Broker, BrokerEnd, BrokerOptions, Parts, StartError};
@@ -101,24 +100,6 @@ async fn a_connection_is_idle_only_when_nothing_is_being_answered() {
     assert_eq!(answer.responses[0].partitions[0].error_code, 0);
     assert!(client.sees_the_end().await);
     assert_eq!(world.metrics.kafka.connections_closed.with(["idle"]).get(), 1);
-}
-
-#[tokio::test]
-async fn a_read_that_waits_ends_with_its_client() {
-    let world = World::start().await;
-    let mut client = world.client().await;
-    world.control.set_away(true);
-    let request = OffsetFetchRequest::default().with_group_id(GroupId("g".into()));
-    client.send(7, &request).await;
-    while world.control.group_reads() == 0 {
-        tokio::task::yield_now().await;
-    }
-    let begin = Instant::now();
-    drop(client);
-    while world.metrics.kafka.connections.get() > 0 {
-        tokio::task::yield_now().await;
-    }
-    assert!(begin.elapsed() < LOAD_WAIT, "{:?}", begin.elapsed());
 }
 
 #[tokio::test]

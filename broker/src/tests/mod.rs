@@ -1,10 +1,13 @@
 //! A whole broker over real sockets, against a control plane and a store in memory.
 
 mod edges;
+mod half_closed;
 mod life;
 mod order;
 mod panics;
 mod records;
+mod sharing;
+mod text;
 mod topics;
 mod versions;
 

@@ -41,6 +41,7 @@ struct Script {
     away: bool,
     faults: VecDeque<Fault>,
     next_renewal_hangs: bool,
+    questions_hang: bool,
     /// Answers to commits wait for the end of these, while they are held back.
     held: Option<Vec<tokio::sync::oneshot::Sender<()>>>,
     group_writes: Vec<String>,
@@ -111,6 +112,11 @@ impl FakeControl {
     /// Answers the commits that were held back, and those to come.
     pub fn let_commits_go(&self) {
         self.script().held = None;
+    }
+
+    /// Questions about partitions that come while it hangs are never answered.
+    pub fn hang_questions(&self, hang: bool) {
+        self.script().questions_hang = hang;
     }
 
     /// The next renewal of the session is never answered.
@@ -197,6 +203,14 @@ impl FakeControl {
                 Err(CallError::OutcomeUnknown("fault".to_owned()))
             }
         }
+    }
+
+    /// What every question about a partition goes through.
+    async fn question(&self) -> Result<(), CallError> {
+        if self.script().questions_hang {
+            std::future::pending::<()>().await;
+        }
+        self.present()
     }
 
     fn present(&self) -> Result<(), CallError> {

@@ -69,6 +69,7 @@ pub const APIS: &[Api] = &[
     api(ApiKey::Heartbeat, "Heartbeat", (0, 4), &requests::HEARTBEAT),
     api(ApiKey::LeaveGroup, "LeaveGroup", (0, 5), &requests::LEAVE_GROUP),
     api(ApiKey::SyncGroup, "SyncGroup", (0, 5), &requests::SYNC_GROUP),
+    api(ApiKey::SaslHandshake, "SaslHandshake", (0, 1), &requests::SASL_HANDSHAKE),
     api(ApiKey::ApiVersions, "ApiVersions", (0, 4), &requests::API_VERSIONS),
     api(ApiKey::CreateTopics, "CreateTopics", (2, 7), &requests::CREATE_TOPICS),
     api(ApiKey::DeleteTopics, "DeleteTopics", (1, 6), &requests::DELETE_TOPICS),
@@ -79,6 +80,7 @@ pub const APIS: &[Api] = &[
         (2, 4),
         &requests::OFFSET_FOR_LEADER_EPOCH,
     ),
+    api(ApiKey::SaslAuthenticate, "SaslAuthenticate", (0, 2), &requests::SASL_AUTHENTICATE),
     api(ApiKey::CreatePartitions, "CreatePartitions", (0, 3), &requests::CREATE_PARTITIONS),
     api(ApiKey::DescribeCluster, "DescribeCluster", (0, 2), &requests::DESCRIBE_CLUSTER),
 ];

@@ -18,6 +18,8 @@ const FLEXIBLE_FROM: i16 = 12;
 /// A whole answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FetchResponse {
+    /// How long the client is asked to pause before its next request (KIP-219).
+    pub throttle_time_ms: i32,
     /// Kafka's error number for the request as a whole (not in versions below 7).
     pub error_code: i16,
     /// The topics, in the order of the request.
@@ -56,7 +58,7 @@ impl FetchResponse {
     /// The body in pieces. `version` is within [`VERSION_MIN`] and [`VERSION_MAX`].
     pub fn encode(&self, version: i16) -> Vec<Bytes> {
         let mut out = Pieces::new(version >= FLEXIBLE_FROM);
-        out.fields.put_i32(0); // throttle time
+        out.fields.put_i32(self.throttle_time_ms);
         if version >= 7 {
             out.fields.put_i16(self.error_code);
             out.fields.put_i32(0); // session id: every fetch is a full one
@@ -188,14 +190,17 @@ mod tests {
                 partition(2, &[b""]),
             ],
         };
-        let response =
-            FetchResponse { error_code: 0, topics: vec![topic("one", 1), topic("two", u128::MAX)] };
+        let response = FetchResponse {
+            throttle_time_ms: 500,
+            error_code: 0,
+            topics: vec![topic("one", 1), topic("two", u128::MAX)],
+        };
         for version in VERSION_MIN..=VERSION_MAX {
             let whole: Vec<u8> = response.encode(version).concat();
             let mut bytes = Bytes::from(whole);
             let decoded = Decoded::decode(&mut bytes, version).unwrap();
             assert!(bytes.is_empty(), "v{version} leaves bytes over");
-            assert_eq!((decoded.session_id, decoded.throttle_time_ms), (0, 0));
+            assert_eq!((decoded.session_id, decoded.throttle_time_ms), (0, 500));
             for (topic, expected) in decoded.responses.iter().zip(&response.topics) {
                 if version >= 13 {
                     assert_eq!(topic.topic_id.as_u128(), expected.id);
@@ -221,6 +226,7 @@ mod tests {
     fn records_are_handed_on_and_not_copied() {
         let records = Bytes::from(vec![1; 1000]);
         let response = FetchResponse {
+            throttle_time_ms: 0,
             error_code: 0,
             topics: vec![FetchTopic {
                 partitions: vec![FetchedPartition {

@@ -10,13 +10,11 @@
 //! The API key, the first field of every request, is shown before the rest is read: whether to
 //! wait for memory, and for which, depends on it.
 
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::{Instant, timeout};
 
 use crate::limits::{FRAME_BYTES_MAX, FRAME_GROWTH_BYTES, READ_AHEAD_BYTES, REQUEST_HEAD_BYTES};
 
@@ -59,31 +57,6 @@ pub struct FrameReader<R> {
     buffer: BytesMut,
     /// Whether the buffer was made for the frame that is being read, and holds nothing else.
     own_allocation: bool,
-}
-
-/// How long a sender is waited for within one frame. Only the time spent reading counts.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// The longest pause between two bytes.
-    pub stall: Duration,
-    /// What is left for the whole frame: a byte now and then is not enough.
-    pub left: Duration,
-}
-
-impl Patience {
-    async fn read(
-        &mut self,
-        read: impl Future<Output = io::Result<usize>>,
-    ) -> Result<usize, FrameError> {
-        let began = Instant::now();
-        let read = timeout(self.stall.min(self.left), read).await;
-        self.left = self.left.saturating_sub(began.elapsed());
-        match read {
-            Ok(read) => Ok(read?),
-            Err(_) if self.left.is_zero() => Err(FrameError::TooSlow),
-            Err(_) => Err(FrameError::Stalled(self.stall)),
-        }
-    }
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -131,13 +104,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.buffer.len().saturating_sub(LENGTH_BYTES).min(head.length)
     }
 
-    /// Reads on until `upto` bytes of the frame are here, which are at most the whole. Cancel safe.
-    pub async fn fill(
-        &mut self,
-        head: FrameHead,
-        upto: usize,
-        patience: &mut Patience,
-    ) -> Result<(), FrameError> {
+    /// Reads on until `upto` bytes of the frame are here, which are at most the whole. Cancel safe. The
+    /// caller sets the deadlines ([`FrameError::Stalled`], [`FrameError::TooSlow`]).
+    pub async fn fill(&mut self, head: FrameHead, upto: usize) -> Result<(), FrameError> {
         let whole = LENGTH_BYTES + head.length;
         let wanted = LENGTH_BYTES + upto.min(head.length);
         while self.buffer.len() < wanted {
@@ -147,7 +116,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 self.own_allocation = true;
             }
             let mut exactly = (&mut self.buffer).limit(missing);
-            if patience.read(self.io.read_buf(&mut exactly)).await? == 0 {
+            if self.io.read_buf(&mut exactly).await? == 0 {
                 return Err(FrameError::CutOff);
             }
         }
@@ -187,15 +156,11 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { stall: Duration::from_secs(10), left: Duration::from_secs(60) };
-
     impl<R: AsyncRead + Unpin> FrameReader<R> {
         async fn body(&mut self, head: FrameHead) -> Result<Bytes, FrameError> {
-            let mut patience = PATIENCE;
             // In two steps, as a connection that waits for memory does.
-            self.fill(head, head.length / 2, &mut patience).await?;
-            self.fill(head, head.length, &mut patience).await?;
+            self.fill(head, head.length / 2).await?;
+            self.fill(head, head.length).await?;
             assert_eq!(self.received(head), head.length);
             Ok(self.take(head))
         }
@@ -286,60 +251,10 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_frame_that_makes_no_progress_stalls() {
-        let (mut client, server) = tokio::io::duplex(64);
-        let mut reader = FrameReader::new(server);
-        tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 20, 0, 3, 0, 0]).await.unwrap();
-        let head = reader.head().await.unwrap().unwrap();
-        assert_eq!(head, FrameHead { length: 20, api_key: 3 });
-        assert!(matches!(reader.body(head).await, Err(FrameError::Stalled(_))));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_count_for_the_deadline_of_the_whole() {
-        let (mut client, server) = tokio::io::duplex(64);
-        let mut reader = FrameReader::new(server);
-        tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 20, 0, 3]).await.unwrap();
-        let head = reader.head().await.unwrap().unwrap();
-        let mut patience =
-            Patience { stall: Duration::from_secs(3), left: Duration::from_secs(10) };
-        let begin = Instant::now();
-        let end = loop {
-            match reader.fill(head, head.length, &mut patience).await {
-                Err(FrameError::Stalled(_)) => {}
-                end => break end,
-            }
-        };
-        assert!(matches!(end, Err(FrameError::TooSlow)));
-        assert!(begin.elapsed() <= Duration::from_secs(11), "{:?}", begin.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_frame_that_comes_byte_by_byte_has_a_deadline_for_the_whole() {
-        let (mut client, server) = tokio::io::duplex(64);
-        let mut reader = FrameReader::new(server);
-        let send = async {
-            tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 0, 20, 0, 3]).await.unwrap();
-            for _ in 0..20 {
-                tokio::time::advance(Duration::from_secs(9)).await;
-                tokio::io::AsyncWriteExt::write_all(&mut client, &[0]).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-        };
-        let receive = async {
-            let head = reader.head().await.unwrap().unwrap();
-            let begin = Instant::now();
-            assert!(matches!(reader.body(head).await, Err(FrameError::TooSlow)));
-            assert!(begin.elapsed() <= Duration::from_secs(70));
-        };
-        tokio::join!(send, receive);
-    }
-
     proptest! {
         #[test]
         fn no_bytes_panic(stream in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time()
+            let runtime = tokio::runtime::Builder::new_current_thread()
                 .build().unwrap();
             runtime.block_on(async {
                 let mut reader = FrameReader::new(&stream[..]);

@@ -15,6 +15,10 @@ pub const FRAME_GROWTH_BYTES: usize = (1 << 20) + (64 << 10);
 /// every partition of a large cluster once.
 pub const REQUEST_ELEMENTS_MAX: usize = 200_000;
 
+/// The longest string of a request: what Kafka's generated readers take, also where the encoding has
+/// room for longer ones. What clients name (topics, groups, members, metadata) is kept for long.
+pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
 /// What a decoded element is counted as in memory: a structure with its name, and what is made of it
 /// on the way to the answer.
 pub const ELEMENT_BYTES: usize = 256;

@@ -5,9 +5,8 @@
 //! answered when it is ApiVersions.
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::protocol::StrBytes;
 
-use crate::limits::REQUEST_ELEMENTS_MAX;
+use crate::limits::{REQUEST_ELEMENTS_MAX, TEXT_BYTES_MAX};
 
 /// What is wrong with a request. It ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +14,12 @@ pub enum RequestError {
     /// The bytes end before the header does.
     #[error("the request ends within its header")]
     Truncated,
-    /// A client id that is not UTF-8.
-    #[error("the client id is not UTF-8")]
-    ClientId,
+    /// A string that is longer than Kafka's may be.
+    #[error("a string of {bytes} bytes: at most {TEXT_BYTES_MAX} are allowed")]
+    TextLength {
+        /// Its length, claimed or as UTF-8.
+        bytes: usize,
+    },
     /// A count of elements that the bytes cannot hold.
     #[error("{count} elements are claimed in {bytes} bytes")]
     Count {
@@ -65,17 +67,16 @@ impl RequestHead {
     }
 }
 
-/// Takes the rest of the header off a frame and returns the client id. `flexible`: whether the
-/// request has header version 2, with tagged fields (which are skipped; none is defined).
-pub fn take_client_id(frame: &mut Bytes, flexible: bool) -> Result<Option<StrBytes>, RequestError> {
+/// Takes the rest of the header off a frame and returns the client id as sent, which need not be
+/// UTF-8. Its length field has two bytes, so it is never longer than [`TEXT_BYTES_MAX`]. `flexible`:
+/// whether the request has header version 2, with tagged fields (which are skipped; none is defined).
+pub fn take_client_id(frame: &mut Bytes, flexible: bool) -> Result<Option<Bytes>, RequestError> {
     let length = frame.try_get_i16().map_err(|_| RequestError::Truncated)?;
     let client_id = match usize::try_from(length) {
         // Kafka takes only −1 for "none"; any other negative length has no meaning either.
         Err(_) => None,
         Ok(length) if length > frame.len() => return Err(RequestError::Truncated),
-        Ok(length) => {
-            Some(StrBytes::from_utf8(frame.split_to(length)).map_err(|_| RequestError::ClientId)?)
-        }
+        Ok(length) => Some(frame.split_to(length)),
     };
     if flexible {
         // Every field takes at least two bytes, so the loop ends with the frame at the latest.
@@ -115,7 +116,7 @@ mod tests {
         let head = RequestHead::take(&mut plain).unwrap();
         assert_eq!(head, RequestHead { api_key: 3, version: 4, correlation_id: 7 });
         let client_id = take_client_id(&mut plain, false).unwrap();
-        assert_eq!(client_id.unwrap().as_str(), "me");
+        assert_eq!(client_id.unwrap(), b"me"[..]);
         assert_eq!(plain, b"body"[..]);
 
         let mut tagged = Bytes::from_static(b"\xff\xff\x01\x05\x03abcbody");
@@ -130,7 +131,6 @@ mod tests {
             take_client_id(&mut Bytes::from_static(bytes), true).unwrap_err()
         };
         assert_eq!(refused(b"\x00\x09me"), RequestError::Truncated);
-        assert_eq!(refused(b"\x00\x01\xff\x00"), RequestError::ClientId);
         assert_eq!(refused(b"\xff\xff\xff\xff\xff\xff\x0f"), RequestError::Truncated);
         assert_eq!(refused(b"\xff\xff\x01\x00\x7f"), RequestError::Truncated);
     }

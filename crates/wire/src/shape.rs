@@ -4,8 +4,12 @@
 //! And a decoded list takes far more memory than its bytes: a topic name of two bytes becomes a
 //! structure of a hundred. So before a body is decoded it is walked once, without keeping anything:
 //! every count is followed to its last element, and the elements of all lists together are bounded
-//! by [`REQUEST_ELEMENTS_MAX`]. What passes holds no lie about a length; the decoder still judges
-//! everything else (UTF-8, nulls where none may be).
+//! by [`REQUEST_ELEMENTS_MAX`]. No string is longer than [`TEXT_BYTES_MAX`]. What passes holds no lie
+//! about a length; the decoder still judges everything else (nulls where none may be).
+//!
+//! The decoder takes UTF-8 only, and clients send other text: a group id in Latin-1 is as old as
+//! Kafka. The walk reports such a string, and [`Shape::with_valid_text`] replaces what is malformed in
+//! it, as Kafka does.
 //!
 //! The walk needs the shape of every request in every version: the table of [`requests`], in the
 //! order of Kafka's message definitions. Tests hold it against `kafka-protocol`: what one reads to
@@ -14,10 +18,11 @@
 #[cfg(any(test, feature = "testing"))]
 mod example;
 pub mod requests;
+mod text;
 
 use bytes::Buf;
 
-use crate::limits::REQUEST_ELEMENTS_MAX;
+use crate::limits::{REQUEST_ELEMENTS_MAX, TEXT_BYTES_MAX};
 use crate::request::{RequestError, take_unsigned_varint};
 
 /// A structure: fields one after the other and, in flexible versions, tagged fields behind them.
@@ -83,23 +88,40 @@ impl Shape {
         Self { tags, ..self }
     }
 
-    /// Walks a whole body and returns how many elements its lists and tagged fields have. Bytes
-    /// behind the last field are left alone.
-    pub fn check(&self, body: &[u8], version: i16, flexible: bool) -> Result<usize, RequestError> {
-        let mut walk = Walk { rest: body, version, flexible, elements: 0 };
+    /// Walks a whole body. Bytes behind the last field are left alone.
+    pub fn check(
+        &self,
+        body: &[u8],
+        version: i16,
+        flexible: bool,
+    ) -> Result<Checked, RequestError> {
+        let mut walk = Walk::new(body, version, flexible);
         walk.structure(self)?;
-        Ok(walk.elements)
+        Ok(walk.checked)
     }
+}
+
+/// What a walk found in a body that it followed to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Elements of all lists and tagged fields together.
+    pub elements: usize,
+    /// Whether a string is not UTF-8: see [`Shape::with_valid_text`].
+    pub has_malformed_text: bool,
 }
 
 struct Walk<'a> {
     rest: &'a [u8],
     version: i16,
     flexible: bool,
-    elements: usize,
+    checked: Checked,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(body: &'a [u8], version: i16, flexible: bool) -> Self {
+        Self { rest: body, version, flexible, checked: Checked::default() }
+    }
+
     fn structure(&mut self, shape: &Shape) -> Result<(), RequestError> {
         for field in shape.fields {
             if (field.from..=field.to).contains(&self.version) {
@@ -156,7 +178,14 @@ impl Walk<'_> {
             let length = self.rest.try_get_i16().map_err(|_| RequestError::Truncated)?;
             usize::try_from(length).unwrap_or(0)
         };
-        self.skip(bytes)
+        if bytes > TEXT_BYTES_MAX {
+            return Err(RequestError::TextLength { bytes });
+        }
+        let text = self.take(bytes)?;
+        if !self.checked.has_malformed_text {
+            self.checked.has_malformed_text = std::str::from_utf8(text).is_err();
+        }
+        Ok(())
     }
 
     /// The length of bytes, or the count of a list; none is 0.
@@ -181,16 +210,21 @@ impl Walk<'_> {
         if count > bytes as u64 {
             return Err(RequestError::Count { count, bytes });
         }
-        self.elements += count as usize;
-        if self.elements > REQUEST_ELEMENTS_MAX {
+        self.checked.elements += count as usize;
+        if self.checked.elements > REQUEST_ELEMENTS_MAX {
             return Err(RequestError::TooManyElements);
         }
         Ok(count as usize)
     }
 
     fn skip(&mut self, bytes: usize) -> Result<(), RequestError> {
-        self.rest = self.rest.get(bytes..).ok_or(RequestError::Truncated)?;
-        Ok(())
+        self.take(bytes).map(|_| ())
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], RequestError> {
+        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(RequestError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
     }
 }
 

@@ -15,9 +15,15 @@ use super::locate::{Found, Located};
 use super::part::{Part, pins_too_much};
 use super::patch::patch;
 use super::plan::{Brought, Offer, allot, spend};
-use super::{FetchPartition, FetchRequest, FetchedPartition, ReadError, Reader, Records};
+use super::{
+    FetchPartition, FetchRequest, FetchedPartition, PassMemory, ReadError, Reader, Records,
+};
 use crate::cache::{BlockKey, Heat};
-use crate::limits::{FETCH_BLOCKS_MAX, FETCH_BYTES_MAX, READ_AHEAD_BLOCKS_MAX};
+use crate::limits::{
+    FETCH_BLOCKS_MAX, FETCH_BYTES_MAX, PASS_PARTITION_BYTES, READ_AHEAD_BLOCKS_MAX,
+    SMALL_PASS_PARTITIONS,
+};
+use crate::write::Reservation;
 
 /// A first batch that is larger than what was read for it is completed in at most this many
 /// further reads: one for its header, one for its body.
@@ -31,26 +37,38 @@ impl Reader {
         let deadline = Instant::now() + request.max_wait;
         let stages = &self.metrics.fetch.stage_seconds;
         // Registered before the first look, so that no change is missed.
-        let wait = self.view.wait_on(request.partitions.iter().map(|p| p.partition));
+        let wait = self.view.wait_on(Arc::clone(&request.partitions));
         loop {
-            let started = Instant::now();
-            let out_of_time = started >= deadline;
-            let located = self.locate(&request).await;
-            stages.with(["plan"]).time(started.elapsed());
-            if out_of_time || is_worth_reading(&request, &located) {
-                let started = Instant::now();
-                let (answer, cut) = self.read(&request, located).await;
-                stages.with(["read"]).time(started.elapsed());
-                if out_of_time || cut || is_enough(&request, &answer) {
-                    self.count(&answer);
-                    return answer;
-                }
+            if let Some(answer) = self.pass(&request, deadline).await {
+                self.count(&answer);
+                return answer;
             }
             let started = Instant::now();
             // Out of time: one more pass, so that the answer has current offsets.
             let _ = timeout_at(deadline, wait.changed()).await;
             stages.with(["wait"]).time(started.elapsed());
         }
+    }
+
+    /// One pass; `None` when it is worth waiting for more. Keeps nothing.
+    async fn pass(
+        &self,
+        request: &FetchRequest,
+        deadline: Instant,
+    ) -> Option<Vec<FetchedPartition>> {
+        let _memory = memory_for_a_pass(request).await;
+        let stages = &self.metrics.fetch.stage_seconds;
+        let started = Instant::now();
+        let out_of_time = started >= deadline;
+        let located = self.locate(request).await;
+        stages.with(["plan"]).time(started.elapsed());
+        if !out_of_time && !is_worth_reading(request, &located) {
+            return None;
+        }
+        let started = Instant::now();
+        let (answer, cut) = self.read(request, located).await;
+        stages.with(["read"]).time(started.elapsed());
+        (out_of_time || cut || is_enough(request, &answer)).then_some(answer)
     }
 
     fn count(&self, answer: &[FetchedPartition]) {
@@ -72,7 +90,7 @@ impl Reader {
             .partitions
             .iter()
             .zip(&located)
-            .map(|(wanted, located)| self.part(request, *wanted, located))
+            .map(|(wanted, located)| self.part(request, wanted, located))
             .collect();
         let offers: Vec<Offer> = parts.iter().map(Part::offer).collect();
         for (part, bytes) in parts.iter_mut().zip(allot(&offers, request.max_bytes as u64)) {
@@ -316,6 +334,16 @@ impl Reader {
             self.ahead.start(&self.gather, ahead);
         }
     }
+}
+
+/// Waits until there is memory for a pass over many partitions; one over few takes little.
+async fn memory_for_a_pass(request: &FetchRequest) -> Option<Reservation> {
+    let partitions = request.partitions.len();
+    let PassMemory { budget, client } =
+        request.memory.as_ref().filter(|_| partitions > SMALL_PASS_PARTITIONS)?;
+    let bytes = partitions * PASS_PARTITION_BYTES;
+    // More than the whole budget cannot be: no request has so many partitions.
+    Some(budget.reserve(*client, bytes).await.unwrap_or_else(|_| budget.charge(*client, bytes)))
 }
 
 /// Whether a pass can bring an answer: an error, or by the extents' lengths enough bytes.

@@ -12,11 +12,12 @@ use futures_util::stream;
 use ottla_control_api::view::Extent;
 use ottla_control_api::{CallError, PartitionBounds};
 use ottla_model::Offset;
+use tokio::time::{Instant, timeout_at};
 
 use super::leader::Answered;
 use super::{FetchPartition, FetchRequest, Isolation, ReadError, Reader};
 use crate::cache::Heat;
-use crate::limits::{FETCH_QUESTIONS_MAX, READ_AHEAD_BYTES};
+use crate::limits::{FETCH_QUESTION_TIME_MAX, FETCH_QUESTIONS_MAX, READ_AHEAD_BYTES};
 
 /// What is known of a partition before anything is read.
 #[derive(Clone, Debug)]
@@ -35,15 +36,28 @@ pub(super) enum Found {
 }
 
 impl Reader {
-    /// Locates all partitions of a request, in its order.
+    /// Locates all partitions of a request, in its order. Those that the view does not know are asked
+    /// for, all within [`FETCH_QUESTION_TIME_MAX`]: a fetch of very many has no more time than one.
     pub(super) async fn locate(&self, request: &FetchRequest) -> Vec<Located> {
+        let max_bytes = |wanted: &FetchPartition| wanted.max_bytes.min(request.max_bytes).max(1);
+        let seen: Vec<_> = request
+            .partitions
+            .iter()
+            .map(|wanted| {
+                let located = self.look(&wanted, max_bytes(&wanted) as u64, request.isolation);
+                located.ok_or(wanted)
+            })
+            .collect();
+        let deadline = Instant::now() + FETCH_QUESTION_TIME_MAX;
         // By value: over references the compiler cannot prove that the future is `Send`.
-        stream::iter(request.partitions.iter().copied())
-            .map(|wanted| async move {
-                let max_bytes = wanted.max_bytes.min(request.max_bytes).max(1) as u64;
-                match self.look(&wanted, max_bytes, request.isolation) {
-                    Some(located) => located,
-                    None => self.ask(&wanted, max_bytes, request.isolation).await,
+        stream::iter(seen)
+            .map(|seen| async move {
+                match seen {
+                    Ok(located) => located,
+                    Err(wanted) => {
+                        let max_bytes = max_bytes(&wanted) as u64;
+                        self.ask(&wanted, max_bytes, request.isolation, deadline).await
+                    }
                 }
             })
             .buffered(FETCH_QUESTIONS_MAX)
@@ -80,12 +94,21 @@ impl Reader {
     }
 
     /// The leader's answer, with extents for the next fetches of the same reader as well.
-    async fn ask(&self, wanted: &FetchPartition, max_bytes: u64, isolation: Isolation) -> Located {
+    async fn ask(
+        &self,
+        wanted: &FetchPartition,
+        max_bytes: u64,
+        isolation: Isolation,
+        deadline: Instant,
+    ) -> Located {
         let answered =
             self.find_extents(wanted.partition, wanted.offset, max_bytes + READ_AHEAD_BYTES);
+        let answered = timeout_at(deadline, answered).await.unwrap_or_else(|_| {
+            Err(CallError::OutcomeUnknown("no answer in time".to_owned()).into())
+        });
         // The view may have passed the answer meanwhile. Its extents end where the answer says; a
         // client is shown the later of both, and is out of range only by that.
-        let Answered { shown, bounds, page } = match answered.await {
+        let Answered { shown, bounds, page } = match answered {
             Ok(answered) => answered,
             Err(error @ ReadError::UnknownPartition) => {
                 return Located { bounds: PartitionBounds::default(), found: Found::Error(error) };

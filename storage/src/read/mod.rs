@@ -15,6 +15,13 @@
 //! When that is less than the client waits for, the fetch waits for a change of its partitions and
 //! begins again.
 //!
+//! # Memory
+//!
+//! A fetch that waits keeps its partitions in a compact form ([`FetchPartitions`]), and nothing of an
+//! earlier pass. A pass over many partitions takes several times as much: it reserves that from the
+//! budget of its [`PassMemory`] before it begins and returns it when it ends. A pass waits for
+//! questions to the control plane and for reads, which have deadlines, and for no other client.
+//!
 //! # Faults stay local
 //!
 //! A partition whose data cannot be read is answered with what came before the trouble, or with an
@@ -29,6 +36,7 @@ mod gather;
 mod leader;
 mod locate;
 mod part;
+mod partitions;
 mod patch;
 mod places;
 pub mod plan;
@@ -36,6 +44,7 @@ pub mod plan;
 mod tests;
 mod timestamp;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +59,10 @@ use tokio::sync::Semaphore;
 use crate::cache::{Blocks, Cache};
 use crate::limits::RECORD_WALKS_MAX;
 use crate::view::View;
+use crate::write::Budget;
 use ahead::Ahead;
 use gather::Gather;
+pub use partitions::FetchPartitions;
 use places::Places;
 
 /// Reads partitions. Cheap to share as an `Arc`.
@@ -98,7 +109,18 @@ pub struct FetchRequest {
     /// Which records it may see.
     pub isolation: Isolation,
     /// What from where, in the order in which `max_bytes` is spent.
-    pub partitions: Vec<FetchPartition>,
+    pub partitions: Arc<FetchPartitions>,
+    /// Where a pass over many partitions reserves its memory; `None`: it is not bounded.
+    pub memory: Option<PassMemory>,
+}
+
+/// The budget of passes, and for whom a fetch takes from it.
+#[derive(Clone, Debug)]
+pub struct PassMemory {
+    /// Shared by all fetches.
+    pub budget: Budget,
+    /// The client's address.
+    pub client: IpAddr,
 }
 
 /// One partition of a [`FetchRequest`].

@@ -38,7 +38,7 @@ mod tests;
 mod wait;
 
 pub use task::ViewTask;
-pub use wait::Wait;
+pub use wait::{PartitionSet, Wait};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -173,8 +173,8 @@ impl View {
     }
 
     /// Registers for changes of exactly these partitions. Look at them after this call, then wait.
-    pub fn wait_on(self: &Arc<Self>, partitions: impl IntoIterator<Item = PartitionId>) -> Wait {
-        Wait::register(Arc::clone(self), partitions.into_iter().collect())
+    pub fn wait_on<P: PartitionSet>(self: &Arc<Self>, partitions: P) -> Wait<P> {
+        Wait::register(Arc::clone(self), partitions)
     }
 
     fn read_topics(&self) -> RwLockReadGuard<'_, Topics> {

@@ -7,21 +7,33 @@ use tokio::sync::Notify;
 
 use super::View;
 
+/// Partitions that can be waited for. The registration keeps the set instead of a copy.
+pub trait PartitionSet {
+    /// The same ones each time; one may come twice.
+    fn partitions(&self) -> impl Iterator<Item = PartitionId>;
+}
+
+impl<const N: usize> PartitionSet for [PartitionId; N] {
+    fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        self.iter().copied()
+    }
+}
+
 /// A registration for changes of some partitions; ends when dropped.
 #[derive(Debug)]
-pub struct Wait {
+pub struct Wait<P: PartitionSet> {
     view: Arc<View>,
-    partitions: Vec<PartitionId>,
+    partitions: P,
     ticket: u64,
     notify: Arc<Notify>,
 }
 
-impl Wait {
-    pub(super) fn register(view: Arc<View>, partitions: Vec<PartitionId>) -> Self {
+impl<P: PartitionSet> Wait<P> {
+    pub(super) fn register(view: Arc<View>, partitions: P) -> Self {
         let notify = Arc::new(Notify::new());
         let ticket = view.partitions.next_ticket();
-        for partition in &partitions {
-            view.partitions.register(*partition, ticket, &notify);
+        for partition in partitions.partitions() {
+            view.partitions.register(partition, ticket, &notify);
         }
         Self { view, partitions, ticket, notify }
     }
@@ -32,10 +44,10 @@ impl Wait {
     }
 }
 
-impl Drop for Wait {
+impl<P: PartitionSet> Drop for Wait<P> {
     fn drop(&mut self) {
-        for partition in &self.partitions {
-            self.view.partitions.unregister(*partition, self.ticket);
+        for partition in self.partitions.partitions() {
+            self.view.partitions.unregister(partition, self.ticket);
         }
     }
 }

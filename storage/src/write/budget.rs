@@ -141,12 +141,17 @@ enum Verdict {
 }
 
 impl Budget {
-    /// A budget of `total` bytes.
+    /// A budget of `total` bytes, of which a client address gets a quarter at most.
     pub fn new(total: usize, metrics: BudgetMetrics) -> Self {
+        Self::with_client_max(total, total / CLIENT_SHARE, metrics)
+    }
+
+    /// A budget of `total` bytes with a client's share of its own.
+    pub fn with_client_max(total: usize, client_max: usize, metrics: BudgetMetrics) -> Self {
         metrics.held_max.set_bytes(total);
         Self(Arc::new(Shared {
             total,
-            client_max: total / CLIENT_SHARE,
+            client_max,
             frame_max: FRAME_BYTES_MAX.min(total / 2),
             state: Mutex::default(),
             waited_for: Notify::new(),

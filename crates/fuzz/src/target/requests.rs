@@ -1,12 +1,10 @@
 //! Frames, and the requests in them.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use kafka_protocol::messages::RequestKind;
 use ottla_env::Random;
 use ottla_wire::apis::{APIS, Api};
-use ottla_wire::frame::{FrameReader, Patience};
+use ottla_wire::frame::FrameReader;
 use ottla_wire::request::{self, RequestHead};
 use tokio::runtime;
 
@@ -46,7 +44,12 @@ fn read_request(bytes: &[u8]) -> Verdict {
     api.served.contains(head.version).then_some(()).ok_or("no such version")?;
     let flexible = api.request_is_flexible(head.version);
     request::take_client_id(&mut rest, flexible)?;
-    api.shape.check(&rest, head.version, flexible)?;
+    let checked = api.shape.check(&rest, head.version, flexible)?;
+    if checked.has_malformed_text {
+        rest = api.shape.with_valid_text(&rest, head.version, flexible)?.into();
+        let again = api.shape.check(&rest, head.version, flexible)?;
+        assert!(!again.has_malformed_text, "a string is still not UTF-8");
+    }
     RequestKind::decode(api.key, &mut rest, head.version)?;
     Ok(())
 }
@@ -58,13 +61,10 @@ fn frames(random: &Random) -> Inputs {
 }
 
 fn read_frames(bytes: &[u8]) -> Verdict {
-    // Nothing is waited for; the reader's time-outs want a clock all the same.
-    runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-        let minute = Duration::from_secs(60);
-        let mut patience = Patience { stall: minute, left: minute };
+    runtime::Builder::new_current_thread().build()?.block_on(async {
         let mut reader = FrameReader::new(bytes);
         while let Some(head) = reader.head().await? {
-            reader.fill(head, head.length, &mut patience).await?;
+            reader.fill(head, head.length).await?;
             read_request(&reader.take(head))?;
         }
         Ok(())

@@ -171,7 +171,7 @@ impl ControlPlane for FakeControl {
 
     async fn find_extents(&self, request: FindExtents) -> Result<ExtentPage, CallError> {
         self.script().finds += 1;
-        self.present()?;
+        self.question().await?;
         let FindExtents { partition, from, max_bytes } = request;
         Ok(self.state().page(partition, max_bytes, |extent| extent.last_offset >= from))
     }
@@ -181,7 +181,7 @@ impl ControlPlane for FakeControl {
         partition: PartitionId,
         query: TimestampQuery,
     ) -> Result<ExtentPage, CallError> {
-        self.present()?;
+        self.question().await?;
         let state = self.state();
         Ok(match query {
             TimestampQuery::AtOrAfter(time) => {
@@ -199,7 +199,7 @@ impl ControlPlane for FakeControl {
         &self,
         partition: PartitionId,
     ) -> Result<Option<PartitionBounds>, CallError> {
-        self.present()?;
+        self.question().await?;
         Ok(self.state().partitions.get(&partition).map(|(bounds, _)| *bounds))
     }
 

@@ -13,7 +13,20 @@ impl Shape {
         flexible: bool,
         next: &mut dyn FnMut(usize) -> usize,
     ) -> Vec<u8> {
-        let mut writer = Writer { out: Vec::new(), version, flexible, next };
+        let mut writer = Writer { out: Vec::new(), version, flexible, text: None, next };
+        writer.structure(self);
+        writer.out
+    }
+
+    /// The same with `text` in every string.
+    pub fn example_with(
+        &self,
+        version: i16,
+        flexible: bool,
+        text: &[u8],
+        next: &mut dyn FnMut(usize) -> usize,
+    ) -> Vec<u8> {
+        let mut writer = Writer { out: Vec::new(), version, flexible, text: Some(text), next };
         writer.structure(self);
         writer.out
     }
@@ -23,6 +36,7 @@ struct Writer<'a> {
     out: Vec<u8>,
     version: i16,
     flexible: bool,
+    text: Option<&'a [u8]>,
     next: &'a mut dyn FnMut(usize) -> usize,
 }
 
@@ -44,7 +58,8 @@ impl Writer<'_> {
             let before = std::mem::take(&mut self.out);
             self.value(field.kind);
             let content = std::mem::replace(&mut self.out, before);
-            self.out.extend([*tag as u8, content.len() as u8]);
+            self.out.push(*tag as u8);
+            self.unsigned_varint(content.len());
             self.out.extend(content);
         }
         for _ in 0..unknown {
@@ -84,20 +99,31 @@ impl Writer<'_> {
     }
 
     fn text(&mut self) {
-        let bytes = (self.next)(5);
+        let text = match self.text {
+            Some(text) => text.to_vec(),
+            None => vec![b'x'; (self.next)(5)],
+        };
         if self.flexible {
-            self.length(bytes);
+            self.length(text.len());
         } else {
-            self.out.put_i16(bytes as i16);
+            self.out.put_i16(text.len() as i16);
         }
-        self.out.extend(vec![b'x'; bytes]);
+        self.out.extend(text);
     }
 
     fn length(&mut self, length: usize) {
         if self.flexible {
-            self.out.put_u8(length as u8 + 1);
+            self.unsigned_varint(length + 1);
         } else {
             self.out.put_i32(length as i32);
         }
+    }
+
+    fn unsigned_varint(&mut self, mut value: usize) {
+        while value >= 0x80 {
+            self.out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.push(value as u8);
     }
 }

@@ -202,6 +202,11 @@ pub const SYNC_GROUP: Shape = Shape::of(&[
     .always(),
 ]);
 
+/// SaslHandshake (17)
+pub const SASL_HANDSHAKE: Shape = Shape::of(&[
+    Text.always(), // mechanism
+]);
+
 /// ApiVersions (18)
 pub const API_VERSIONS: Shape = Shape::of(&[
     Text.since(3), // name of the software
@@ -262,6 +267,11 @@ pub const OFFSET_FOR_LEADER_EPOCH: Shape = Shape::of(&[
         .always(),
     ]))
     .always(),
+]);
+
+/// SaslAuthenticate (36)
+pub const SASL_AUTHENTICATE: Shape = Shape::of(&[
+    Bytes.always(), // what the mechanism sends
 ]);
 
 /// CreatePartitions (37)

@@ -17,9 +17,9 @@ fn written(api: &Api, version: i16, next: &mut dyn FnMut(usize) -> usize) -> Vec
 
 fn walk(api: &Api, version: i16, body: &[u8]) -> Result<(usize, usize), RequestError> {
     let flexible = api.request_is_flexible(version);
-    let mut walk = Walk { rest: body, version, flexible, elements: 0 };
+    let mut walk = Walk::new(body, version, flexible);
     walk.structure(api.shape)?;
-    Ok((walk.elements, walk.rest.len()))
+    Ok((walk.checked.elements, walk.rest.len()))
 }
 
 /// Whether `kafka-protocol` reads the body, and how many bytes it leaves.
@@ -45,6 +45,54 @@ fn what_is_written_by_the_table_is_read_to_the_end_by_another_decoder() {
     }
 }
 
+/// A body of the table in which every string is `text`.
+fn written_with(api: &Api, version: i16, text: &[u8]) -> Vec<u8> {
+    api.shape.example_with(version, api.request_is_flexible(version), text, &mut |below| below - 1)
+}
+
+#[test]
+fn strings_that_are_not_utf_8_are_read_as_kafka_reads_them_in_every_request() {
+    // Latin-1, a character that is cut off, and one that is well-formed.
+    let (sent, read) = (&b"gr\xfcn \xe2\x82 \xc3\xbc"[..], "gr\u{fffd}n \u{fffd} \u{fc}");
+    for (api, version) in versions() {
+        let (name, flexible) = (api.name, api.request_is_flexible(version));
+        let body = written_with(api, version, sent);
+        let expected = written_with(api, version, read.as_bytes());
+        let checked = api.shape.check(&body, version, flexible).unwrap();
+        assert_eq!(checked.has_malformed_text, body != expected, "{name} {version}");
+        let repaired = api.shape.with_valid_text(&body, version, flexible).unwrap();
+        assert_eq!(repaired, expected, "{name} {version}");
+        assert_eq!(decoded(api.key, version, &repaired), Some(0), "{name} {version}");
+    }
+}
+
+#[test]
+fn no_string_of_any_request_is_longer_than_kafkas() {
+    let longest = vec![b'x'; TEXT_BYTES_MAX];
+    let longer = vec![b'x'; TEXT_BYTES_MAX + 1];
+    for (api, version) in versions() {
+        let (name, flexible) = (api.name, api.request_is_flexible(version));
+        let body = written_with(api, version, &longest);
+        assert!(api.shape.check(&body, version, flexible).is_ok(), "{name} {version}");
+        if !flexible || body == written_with(api, version, b"") {
+            continue;
+        }
+        let body = written_with(api, version, &longer);
+        let refused = api.shape.check(&body, version, flexible).unwrap_err();
+        let bytes = longer.len();
+        assert_eq!(refused, RequestError::TextLength { bytes }, "{name} {version}");
+    }
+}
+
+#[test]
+fn a_string_that_grows_beyond_the_longest_is_refused() {
+    let api = Api::find(ApiKey::Heartbeat as i16).unwrap();
+    let body = written_with(api, 4, &[0xff; TEXT_BYTES_MAX / 3 + 1]);
+    assert!(api.shape.check(&body, 4, true).unwrap().has_malformed_text);
+    let refused = api.shape.with_valid_text(&body, 4, true).unwrap_err();
+    assert!(matches!(refused, RequestError::TextLength { bytes } if bytes > TEXT_BYTES_MAX));
+}
+
 #[test]
 fn a_body_that_is_cut_off_is_refused() {
     for (api, version) in versions() {
@@ -60,7 +108,8 @@ const MOST: [u8; 5] = [0xff, 0xff, 0xff, 0xff, 0x0f];
 
 fn check(key: ApiKey, version: i16, body: &[u8]) -> Result<usize, RequestError> {
     let api = Api::find(key as i16).unwrap();
-    api.shape.check(body, version, api.request_is_flexible(version))
+    let checked = api.shape.check(body, version, api.request_is_flexible(version))?;
+    Ok(checked.elements)
 }
 
 #[test]
@@ -133,6 +182,15 @@ proptest! {
                     let at = at.index(body.len());
                     body[at] = *byte;
                 }
+            }
+            let flexible = api.request_is_flexible(version);
+            if let Ok(checked) = api.shape.check(&body, version, flexible)
+                && checked.has_malformed_text
+            {
+                let repaired = api.shape.with_valid_text(&body, version, flexible).unwrap();
+                let again = api.shape.check(&repaired, version, flexible).unwrap();
+                prop_assert_eq!(again, Checked { has_malformed_text: false, ..checked });
+                body = repaired;
             }
             if let Ok((_, left)) = walk(api, version, &body)
                 && let Some(decoder_left) = decoded(api.key, version, &body)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ottla_model::{TimestampMs, TimestampType};
 use ottla_wire::batch;
 
-use super::world::{World, bases, batch_of, request, sized};
+use super::world::{World, bases, batch_of, change, request, sized};
 use crate::limits::{BLOCK_BYTES, FETCH_BLOCKS_MAX};
 use crate::write::WrittenObjects as _;
 use ottla_test_kit::values::bounds;
@@ -67,9 +67,7 @@ async fn four_partitions_get_equal_shares_over_rounds() {
             .collect();
         let mut request = request(&order);
         request.max_bytes = 8_500;
-        for partition in &mut request.partitions {
-            partition.max_bytes = 2_100;
-        }
+        change(&mut request, |partition| partition.max_bytes = 2_100);
         for ((index, _), fetched) in order.iter().zip(world.reader.fetch(request).await) {
             next[usize::try_from(*index).unwrap()] += bases(&fetched).len() as i64;
         }
@@ -99,7 +97,7 @@ async fn a_first_batch_beyond_every_limit_is_sent() {
     world.append(0, 0, &[large.clone(), sized(1, 100)]).await;
     let mut small = request(&[(0, 1)]);
     small.max_bytes = 10;
-    small.partitions[0].max_bytes = 10;
+    change(&mut small, |partition| partition.max_bytes = 10);
     let fetched = world.reader.fetch(small).await;
     assert_eq!(bases(&fetched[0]), [0]);
     assert_eq!(fetched[0].records.length, large.len());
@@ -150,7 +148,7 @@ async fn an_answer_counts_as_much_as_the_read_it_is_a_slice_of() {
         world.publish(partition as i32, bounds(0, end), vec![Arc::clone(extent)]).await;
     }
     let mut request = request(&[(0, 0), (1, 0)]);
-    request.partitions.iter_mut().for_each(|partition| partition.max_bytes = 50 << 20);
+    change(&mut request, |partition| partition.max_bytes = 50 << 20);
     let all = world.reader.fetch(request).await;
     assert!(all[0].records.pieces.len() > large.len(), "most of what was read is in the answer");
     let one = world.fetch(&[(1, 0)]).await;

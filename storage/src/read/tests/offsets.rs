@@ -3,7 +3,10 @@
 use ottla_control_api::{PartitionBounds, TimestampQuery};
 use ottla_model::Offset;
 
-use super::world::{World, bases, partition, request, sized};
+use tokio::time::Instant;
+
+use super::world::{World, bases, change, partition, request, sized};
+use crate::limits::FETCH_QUESTION_TIME_MAX;
 use crate::read::{Isolation, ReadError};
 use ottla_test_kit::values::bounds;
 
@@ -16,7 +19,7 @@ async fn read_committed_stops_at_the_last_stable_offset() {
     let mut committed = request(&[(0, 0)]);
     committed.isolation = Isolation::Committed;
     assert_eq!(bases(&world.reader.fetch(committed.clone()).await[0]), [0, 2]);
-    committed.partitions[0].offset = Offset(4);
+    change(&mut committed, |partition| partition.offset = Offset(4));
     let at_end = world.reader.fetch(committed).await;
     assert_eq!((at_end[0].records.length, &at_end[0].error), (0, &None));
     assert_eq!(at_end[0].bounds, stable);
@@ -93,4 +96,18 @@ async fn older_records_are_found_through_the_control_plane() {
     assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0, 5]);
     assert_eq!(world.control.finds(), 1);
     world.reader.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn very_many_questions_have_no_more_time_than_one() {
+    let world = World::new().await;
+    world.append(0, 0, &[sized(1, 100)]).await;
+    world.control.hang_questions(true);
+    // Behind the end: only the leader can tell that they do not exist.
+    let beyond: Vec<_> = (0..1_000).map(|_| (0, 50)).collect();
+    let began = Instant::now();
+    let fetched = world.reader.fetch(request(&beyond)).await;
+    assert!(began.elapsed() <= FETCH_QUESTION_TIME_MAX, "{:?}", began.elapsed());
+    assert_eq!(fetched.len(), 1_000);
+    assert!(fetched.iter().all(|f| matches!(f.error, Some(ReadError::Unavailable(_)))));
 }

@@ -175,15 +175,22 @@ pub(super) fn request(partitions: &[(i32, i64)]) -> FetchRequest {
         min_bytes: 1,
         max_bytes: 50 << 20,
         isolation: Isolation::Uncommitted,
-        partitions: partitions
-            .iter()
-            .map(|(index, offset)| FetchPartition {
-                partition: partition(*index),
-                offset: Offset(*offset),
-                max_bytes: 1 << 20,
-            })
-            .collect(),
+        partitions: Arc::new(partitions.iter().map(wanted).collect()),
+        memory: None,
     }
+}
+
+fn wanted((index, offset): &(i32, i64)) -> FetchPartition {
+    FetchPartition { partition: partition(*index), offset: Offset(*offset), max_bytes: 1 << 20 }
+}
+
+/// Changes what a request wants of each partition.
+pub(super) fn change(request: &mut FetchRequest, change: impl Fn(&mut FetchPartition)) {
+    let changed = request.partitions.iter().map(|mut wanted| {
+        change(&mut wanted);
+        wanted
+    });
+    request.partitions = Arc::new(changed.collect());
 }
 
 /// Base offsets of the batches of an answer; checks that each is whole and right.

@@ -1,0 +1,134 @@
+//! What requests that wait hold of what others need.
+
+use std::time::Duration;
+
+use kafka_protocol::ResponseError as Kafka;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, GroupId, JoinGroupRequest, ListOffsetsRequest,
+    create_topics_request::CreatableTopic,
+};
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::limits;
+use crate::testing::World;
+
+const PARTITIONS: i32 = 1_000;
+const SOON: Duration = Duration::from_secs(5);
+
+async fn create_large(client: &mut Client) {
+    let topic = CreatableTopic::default()
+        .with_name(name("large"))
+        .with_num_partitions(PARTITIONS)
+        .with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_timeout_ms(5_000).with_topics(vec![topic]);
+    assert_eq!(client.call(7, &request).await.topics[0].error_code, 0);
+}
+
+fn fetch_large(max_wait_ms: i32) -> FetchRequest {
+    let partitions = (0..PARTITIONS)
+        .map(|index| FetchPartition::default().with_partition(index).with_partition_max_bytes(1));
+    let topic =
+        FetchTopic::default().with_topic(name("large")).with_partitions(partitions.collect());
+    FetchRequest::default()
+        .with_max_wait_ms(max_wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_topics(vec![topic])
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, wait).await.expect("in time");
+}
+
+#[tokio::test]
+async fn a_fetch_that_waits_holds_its_plan_and_nothing_of_its_request() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    create_large(&mut client).await;
+    client.send(12, &fetch_large(60_000)).await;
+    until(|| context.fetch_plans.used() > 0 && context.fetch_passes.used() == 0).await;
+    assert_eq!(context.requests.used(), 0);
+    let bytes = context.fetch_plans.used();
+    assert!(bytes <= 64 * PARTITIONS as usize, "{bytes}");
+    drop(client);
+    timeout(4 * limits::HALF_CLOSED_WAIT_MAX, async {
+        while context.fetch_plans.used() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_without_room_to_wait_is_answered_at_once_and_asked_to_pause() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    create_large(&mut client).await;
+    assert_eq!(produced(&mut client, "large", crate::testing::batch(&["v"])).await.error_code, 0);
+    let other = std::net::Ipv4Addr::new(127, 0, 0, 9).into();
+    let all = context.fetch_plans.charge(other, limits::FETCH_PLANS_BYTES_MAX);
+    let began = Instant::now();
+    let mut at_end = fetch_large(7_000);
+    at_end.topics[0].partitions[0].fetch_offset = 1;
+    let answer = client.call(12, &at_end).await;
+    assert!(began.elapsed() < SOON);
+    assert_eq!(answer.throttle_time_ms, 7_000);
+    assert_eq!(answer.responses[0].partitions.len(), PARTITIONS as usize);
+    assert_eq!(answer.responses[0].partitions[0].high_watermark, 1);
+    // Records that are there are given.
+    let answer = client.call(12, &fetch_large(7_000)).await;
+    assert!(answer.responses[0].partitions[0].records.as_ref().is_some_and(|r| !r.is_empty()));
+    drop(all);
+    let answer = client.call(12, &fetch_large(7_000)).await;
+    assert_eq!(answer.throttle_time_ms, 0);
+}
+
+#[tokio::test]
+async fn a_join_that_waits_holds_nothing_of_its_request() {
+    let wait = Duration::from_secs(300);
+    let world = World::with(|options| options.group_initial_rebalance_delay = wait).await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name("range".into())
+        .with_metadata(vec![7; 100_000].into());
+    let join = JoinGroupRequest::default()
+        .with_group_id(GroupId("g".into()))
+        .with_session_timeout_ms(60_000)
+        .with_rebalance_timeout_ms(600_000)
+        .with_protocol_type("consumer".into())
+        .with_protocols(vec![protocol]);
+    let received = world.metrics.kafka.received_bytes.get();
+    client.send(2, &join).await;
+    until(|| world.metrics.kafka.received_bytes.get() > received).await;
+    until(|| context.requests.used() == 0).await;
+    assert!(timeout(Duration::from_millis(100), client.receive_raw()).await.is_err(), "it waits");
+    assert_eq!(context.requests.used(), 0);
+}
+
+#[tokio::test]
+async fn a_look_up_that_hangs_is_answered_when_its_time_is_over() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    world.control.hang_questions(true);
+    let partition = ListOffsetsPartition::default().with_timestamp(1);
+    let topic =
+        ListOffsetsTopic::default().with_name(name("t")).with_partitions(vec![partition; 1]);
+    let request = ListOffsetsRequest::default().with_timeout_ms(300).with_topics(vec![topic]);
+    let began = Instant::now();
+    let answer = client.call(10, &request).await;
+    assert!(began.elapsed() < SOON);
+    assert_eq!(answer.topics[0].partitions[0].error_code, Kafka::RequestTimedOut.code());
+}
