@@ -99,18 +99,28 @@ impl Member {
 
     /// Commits an offset of a topic's first partition.
     pub async fn commit(&self, client: &mut RawClient, topic: &str, offset: i64) -> Result<()> {
+        client.send(version::OFFSET_COMMIT, &self.commit_request(topic, offset)).await?;
+        self.committed(client).await
+    }
+
+    /// What [`Member::commit`] sends.
+    pub fn commit_request(&self, topic: &str, offset: i64) -> OffsetCommitRequest {
         let partition = OffsetCommitRequestPartition::default()
             .with_partition_index(0)
             .with_committed_offset(offset);
         let topic = OffsetCommitRequestTopic::default()
             .with_name(topic_name(topic))
             .with_partitions(vec![partition]);
-        let request = OffsetCommitRequest::default()
+        OffsetCommitRequest::default()
             .with_group_id(self.group.clone())
             .with_member_id(self.id.clone())
             .with_generation_id_or_member_epoch(self.generation)
-            .with_topics(vec![topic]);
-        let answer = client.call(version::OFFSET_COMMIT, &request).await?;
+            .with_topics(vec![topic])
+    }
+
+    /// Waits until it is answered, without an error.
+    pub async fn committed(&self, client: &mut RawClient) -> Result<()> {
+        let answer = client.receive::<OffsetCommitRequest>().await?;
         let code = answer.topics.first().and_then(|topic| topic.partitions.first());
         ensure!(code.is_some_and(|partition| partition.error_code == 0), "{answer:?}");
         Ok(())

@@ -83,6 +83,11 @@ impl RawClient {
         Ok(self.stream.set_zero_linger()?)
     }
 
+    /// Sends no more; what comes can still be read.
+    pub async fn close_sending(&mut self) -> Result<()> {
+        self.stream.shutdown().await.context("close the sending side")
+    }
+
     /// Waits for so long for each answer.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }

@@ -23,36 +23,29 @@
 //!
 //! Sources: Kafka's `FetchRequest.json`, `KafkaApis.handleFetchRequest`.
 
+mod plan;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::ResponseError as Kafka;
 use kafka_protocol::messages::FetchRequest;
-use kafka_protocol::messages::fetch_request::{
-    FetchPartition as Wanted, FetchTopic as WantedTopic,
-};
-use ottla_control_api::PartitionBounds;
-use ottla_control_api::view::TopicInfo;
-use ottla_model::Offset;
 use ottla_storage::read::{
-    FetchPartition, FetchPartitions, FetchRequest as Read, FetchedPartition, Isolation, PassMemory,
-    Records,
+    FetchPartitions, FetchRequest as Read, FetchedPartition, Isolation, PassMemory, Records,
 };
 use ottla_storage::write::Reservation;
 use ottla_wire::batch;
-use ottla_wire::fetch_response::{
-    FetchResponse, FetchTopic, FetchedPartition as PartitionResponse,
-};
+use ottla_wire::fetch_response::FetchResponse;
 use tokio::time::timeout;
 
 use super::Closes;
 use crate::connection::long_polls::LongPolls;
 use crate::context::Context;
 use crate::dispatch::RequestMemory;
-use crate::errors::{self, NamedBy};
-use crate::{limits, topics};
+use crate::errors::NamedBy;
+use crate::limits;
+use plan::Plan;
 
 /// The first version that names topics by id.
 const BY_ID_FROM: i16 = 13;
@@ -100,7 +93,7 @@ impl Fetch {
         let (plan, partitions) = Plan::of(context, named_by, wanted);
         let granted = context.fetch_plans.try_reserve(client, plan.bytes(&partitions));
         let pass_memory = PassMemory { budget: context.fetch_passes.clone(), client };
-        let has_errors = !plan.refused.is_empty();
+        let has_errors = plan.has_errors();
         let mut read = to_read_at_all(&request, has_errors, partitions, pass_memory);
         let mut throttle = Duration::ZERO;
         if granted.is_none() {
@@ -126,115 +119,6 @@ impl Fetch {
         };
         (response, held)
     }
-}
-
-/// Whom a request asks about, in its own order.
-#[derive(Default)]
-struct Plan {
-    topics: Vec<PlannedTopic>,
-    /// Partitions that are not read: place in the request, number, reason. In order of place.
-    refused: Vec<(usize, i32, Kafka)>,
-}
-
-struct PlannedTopic {
-    name: TopicName,
-    /// How many of the request's partitions it has.
-    partitions: u32,
-}
-
-enum TopicName {
-    Known(Arc<TopicInfo>),
-    /// As the request has it, name or id.
-    Unknown(Box<(Bytes, u128)>),
-}
-
-impl Plan {
-    /// The plan, and the partitions that are to be read.
-    fn of(context: &Context, named_by: NamedBy, wanted: &[WantedTopic]) -> (Self, FetchPartitions) {
-        let (mut plan, mut partitions) = (Self::default(), FetchPartitions::default());
-        plan.topics.reserve_exact(wanted.len());
-        let mut place = 0;
-        for wanted in wanted {
-            let topic = match named_by {
-                NamedBy::Id => topics::by_id(&context.view, wanted.topic_id),
-                NamedBy::Name => topics::by_name(&context.view, &wanted.topic),
-            };
-            for partition in &wanted.partitions {
-                let read = topic.as_ref().map_err(|error| *error);
-                match read.and_then(|topic| to_read(topic, partition)) {
-                    Ok(read) => partitions.push(read),
-                    Err(error) => plan.refused.push((place, partition.partition, error)),
-                }
-                place += 1;
-            }
-            let name = match topic {
-                Ok(topic) => TopicName::Known(topic),
-                Err(_) => {
-                    let name = Bytes::copy_from_slice(wanted.topic.as_bytes());
-                    TopicName::Unknown(Box::new((name, wanted.topic_id.as_u128())))
-                }
-            };
-            // Bounded by the elements that a request may have.
-            plan.topics.push(PlannedTopic { name, partitions: wanted.partitions.len() as u32 });
-        }
-        partitions.shrink_to_fit();
-        (plan, partitions)
-    }
-
-    /// Bytes in memory, with the partitions that are read.
-    fn bytes(&self, partitions: &FetchPartitions) -> usize {
-        let unknown = self.topics.iter().map(|topic| match &topic.name {
-            TopicName::Known(_) => 0,
-            TopicName::Unknown(name) => size_of::<(Bytes, u128)>() + name.0.len(),
-        });
-        partitions.waiting_bytes()
-            + self.topics.capacity() * size_of::<PlannedTopic>()
-            + unknown.sum::<usize>()
-            + self.refused.capacity() * size_of::<(usize, i32, Kafka)>()
-    }
-
-    /// The topics of the answer. `wanted` are the partitions that were read, `fetched` what they brought.
-    fn answer(
-        self,
-        wanted: &FetchPartitions,
-        fetched: Vec<FetchedPartition>,
-        named_by: NamedBy,
-    ) -> Vec<FetchTopic> {
-        let mut refused = self.refused.into_iter().peekable();
-        let mut fetched = wanted.iter().map(|wanted| wanted.partition.index.0).zip(fetched);
-        let mut place = 0;
-        let topics = self.topics.into_iter().map(|topic| {
-            let partitions = (0..topic.partitions).filter_map(|_| {
-                let refusal = refused.next_if(|(at, ..)| *at == place);
-                place += 1;
-                match refusal {
-                    Some((_, index, error)) => Some(refused_partition(index, error)),
-                    None => fetched
-                        .next()
-                        .map(|(index, fetched)| partition_response(index, fetched, named_by)),
-                }
-            });
-            let partitions = partitions.collect();
-            let (name, id) = match topic.name {
-                TopicName::Known(topic) => {
-                    (Bytes::copy_from_slice(topic.name.as_str().as_bytes()), topic.id.0)
-                }
-                TopicName::Unknown(name) => *name,
-            };
-            FetchTopic { name, id, partitions }
-        });
-        topics.collect()
-    }
-}
-
-fn to_read(topic: &TopicInfo, wanted: &Wanted) -> Result<FetchPartition, Kafka> {
-    let partition = topics::partition(topic, wanted.partition)?;
-    errors::leader_epoch(wanted.current_leader_epoch)?;
-    Ok(FetchPartition {
-        partition,
-        offset: Offset(wanted.fetch_offset),
-        max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
-    })
 }
 
 fn to_read_at_all(
@@ -319,37 +203,4 @@ fn first_batch_length(fetched: &[FetchedPartition]) -> usize {
     let first = fetched.iter().find_map(|partition| partition.records.pieces.first());
     let header = first.and_then(|header| batch::parse_head(header).ok());
     header.map_or(0, |header| header.length as usize)
-}
-
-fn refused_partition(index: i32, error: Kafka) -> PartitionResponse {
-    PartitionResponse {
-        index,
-        error_code: error.code(),
-        high_watermark: -1,
-        last_stable_offset: -1,
-        log_start_offset: -1,
-        records: Vec::new(),
-    }
-}
-
-fn partition_response(
-    index: i32,
-    fetched: FetchedPartition,
-    named_by: NamedBy,
-) -> PartitionResponse {
-    let error = fetched.error.as_ref().map(|error| errors::read(error, named_by));
-    if let Some(error) = error
-        && fetched.bounds == PartitionBounds::default()
-        && error != Kafka::OffsetOutOfRange
-    {
-        return refused_partition(index, error);
-    }
-    PartitionResponse {
-        index,
-        error_code: error.map_or(0, |error| error.code()),
-        high_watermark: fetched.bounds.high_watermark.0,
-        last_stable_offset: fetched.bounds.last_stable.0,
-        log_start_offset: fetched.bounds.log_start.0,
-        records: fetched.records.pieces,
-    }
 }

@@ -82,7 +82,7 @@ impl ReadingHalf<'_> {
     /// Reads the frame that `head` begins, and starts its request.
     async fn take(&mut self, head: FrameHead) -> Result<(), End> {
         let in_flight = self.behind_others(acquire(&self.in_flight)).await?;
-        self.unwritten.has_room().await;
+        let fetch_slot = self.in_its_turn(head.api_key).await?;
         let (frame, held) =
             receive::frame(self.context, &mut self.frames, self.client, head).await?;
         let arrival = Instant::now();
@@ -90,15 +90,6 @@ impl ReadingHalf<'_> {
 
         let received = Received::parse(frame, arrival, self.info)?;
         let memory = RequestMemory::new(held, &received);
-        let mut fetch_slot = None;
-        if received.api.key != ApiKey::Produce {
-            self.behind_others(self.all_decided()).await;
-            if received.api.key == ApiKey::Fetch {
-                fetch_slot = Some(self.behind_others(acquire(&self.fetches)).await?);
-                // The answer of the fetch before may be ready by now.
-                self.unwritten.has_room().await;
-            }
-        }
         let api = received.api.name;
         let mut decoded = None;
         let started = match (received.api.key, memory) {
@@ -146,6 +137,21 @@ impl ReadingHalf<'_> {
         let ready = self.when_ready(ready, decoded);
         let ready = async move { Ok(Ready { answer: ready.await?, api, arrival, in_flight }) };
         self.hand_over(Outgoing::Answer(Box::pin(ready))).await
+    }
+
+    /// Waits until a request may start, before it takes memory: what it waits for may take minutes.
+    /// Returns the place of the connection's Fetch when it is one.
+    async fn in_its_turn(&self, api_key: i16) -> Result<Option<OwnedSemaphorePermit>, End> {
+        let mut fetch_slot = None;
+        if api_key != ApiKey::Produce as i16 {
+            self.behind_others(self.all_decided()).await;
+        }
+        if api_key == ApiKey::Fetch as i16 {
+            fetch_slot = Some(self.behind_others(acquire(&self.fetches)).await?);
+        }
+        // The answer of the fetch before may be ready by now.
+        self.unwritten.has_room().await;
+        Ok(fetch_slot)
     }
 
     /// Counts an answer from the moment when there is one.

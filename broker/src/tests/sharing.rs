@@ -70,6 +70,19 @@ async fn a_fetch_that_waits_holds_its_plan_and_nothing_of_its_request() {
 }
 
 #[tokio::test]
+async fn a_request_behind_a_long_poll_takes_no_memory_before_its_turn() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    create_large(&mut client).await;
+    client.send(12, &fetch_large(60_000)).await;
+    until(|| context.fetch_plans.used() > 0 && context.requests.used() == 0).await;
+    client.send(12, &fetch_large(60_000)).await;
+    assert!(timeout(Duration::from_millis(100), client.receive_raw()).await.is_err(), "it waits");
+    assert_eq!(context.requests.used(), 0);
+}
+
+#[tokio::test]
 async fn a_fetch_without_room_to_wait_is_answered_at_once_and_asked_to_pause() {
     let world = World::start().await;
     let context = world.broker.context();

@@ -16,15 +16,18 @@ pub(super) const TARGETS: &[Target] = &[
     Target { name: "requests", read: read_request, examples: requests, reseal: None },
 ];
 
-/// A request of every API in every version, without the length of its frame.
+/// A request of every API in every version, without the length of its frame, in ASCII and in Latin-1.
 fn requests(random: &Random) -> Inputs {
     let versions = APIS
         .iter()
         .flat_map(|api| (api.served.min..=api.served.max).map(move |version| (api, version)));
-    Ok(versions.map(|(api, version)| request(api, version, random)).collect())
+    let texts = |(api, version)| {
+        [None, Some(&b"gr\xfcn"[..])].map(|text| request(api, version, text, random))
+    };
+    Ok(versions.flat_map(texts).collect())
 }
 
-fn request(api: &Api, version: i16, random: &Random) -> Vec<u8> {
+fn request(api: &Api, version: i16, text: Option<&[u8]>, random: &Random) -> Vec<u8> {
     let flexible = api.request_is_flexible(version);
     let mut bytes = (api.key as i16).to_be_bytes().to_vec();
     bytes.extend(version.to_be_bytes());
@@ -32,7 +35,10 @@ fn request(api: &Api, version: i16, random: &Random) -> Vec<u8> {
     bytes.extend([0, 0, 0, 7, 0, 2, b'm', b'e']);
     bytes.extend(flexible.then_some(0));
     let mut next = |bound: usize| below(random, bound);
-    bytes.extend(api.shape.example(version, flexible, &mut next));
+    bytes.extend(match text {
+        Some(text) => api.shape.example_with(version, flexible, text, &mut next),
+        None => api.shape.example(version, flexible, &mut next),
+    });
     bytes
 }
 

@@ -9,9 +9,13 @@ group! {
         /// Bytes held, by owner: produce (records received and not yet durable), cache (object
         /// data), read (blocks that fetches hold while they work; the cache may hold them too),
         /// state (the controller's), view (the broker's part of it), requests (large
-        /// ones other than Produce), answers (large ones that clients have not taken yet), groups
-        /// (members of consumer groups, and the groups themselves), group_requests (requests that
-        /// wait for their group, and offset commits until they are answered), connections (their read-ahead). Of state and view the sizes are
+        /// Fetch, JoinGroup and SyncGroup requests until they are decoded), calls (all other large
+        /// requests but Produce, until they are handled), fetch_plans (what fetches keep while they
+        /// wait for records), fetch_passes (what fetches of many partitions need while they look for
+        /// records), answers (large ones that clients have not taken yet), groups (members of
+        /// consumer groups, and the groups themselves), group_requests (requests that wait for their
+        /// group, and offset commits until they are answered), connections (their read-ahead). Of
+        /// state and view the sizes are
         /// computed from the number of their entries. The resident memory beyond the sum is
         /// everything else.
         bytes: GaugeVec<1> = "ottla_memory_bytes", labels ["owner"];
