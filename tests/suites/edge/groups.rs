@@ -67,7 +67,7 @@ async fn heartbeats(bootstrap: String, first: usize) -> Result<()> {
 }
 
 #[tokio::test]
-async fn f60_heartbeats_of_unknown_groups_leave_nothing() -> Result<()> {
+async fn f63_heartbeats_of_unknown_groups_leave_nothing() -> Result<()> {
     let mut edge = Edge::start("unknown-groups", &[]).await?;
     let mut honest = RawClient::connect_from(HONEST, &edge.bootstrap).await?;
     member::coordinator(&mut honest, GROUP).await?;
@@ -102,7 +102,7 @@ async fn groups_bytes(edge: &Edge) -> Result<u64> {
 
 /// Nine megabytes of protocols with neither name nor metadata: refused, whatever their number.
 #[tokio::test]
-async fn f60_protocols_that_say_nothing_count() -> Result<()> {
+async fn f63_protocols_that_say_nothing_count() -> Result<()> {
     let edge = Edge::start("empty-protocols", &[]).await?;
     let mut client = RawClient::connect(&edge.bootstrap).await?;
     member::coordinator(&mut client, GROUP).await?;
@@ -127,7 +127,7 @@ async fn f60_protocols_that_say_nothing_count() -> Result<()> {
 /// Members as large as they may be, in one group and in many: what one client may hold is reached
 /// long before the memory of the node is, and others join meanwhile.
 #[tokio::test]
-async fn f60_what_members_say_is_charged_and_refused_at_the_bound() -> Result<()> {
+async fn f63_what_members_say_is_charged_and_refused_at_the_bound() -> Result<()> {
     const METADATA_BYTES: usize = 1 << 20;
     const SHARE: u64 = 64 << 20;
     let mut edge = Edge::start("large-members", &[]).await?;
@@ -171,7 +171,7 @@ async fn f60_what_members_say_is_charged_and_refused_at_the_bound() -> Result<()
 /// Joins under ever new names: each is told an id that nobody uses. What one client may hold is
 /// reached, and other clients make groups, and have theirs, meanwhile.
 #[tokio::test]
-async fn f60_new_groups_are_refused_at_the_bound_of_a_client() -> Result<()> {
+async fn f63_new_groups_are_refused_at_the_bound_of_a_client() -> Result<()> {
     const NEW_GROUPS: usize = 12_000;
     /// Three quarters of a client's share.
     const BOUND: u64 = 48 << 20;
@@ -212,7 +212,7 @@ async fn f60_new_groups_are_refused_at_the_bound_of_a_client() -> Result<()> {
 }
 
 #[tokio::test]
-async fn f60_names_that_are_too_long_are_refused() -> Result<()> {
+async fn f63_names_that_are_too_long_are_refused() -> Result<()> {
     let edge = Edge::start("long-names", &[]).await?;
     let mut client = RawClient::connect(&edge.bootstrap).await?;
     member::coordinator(&mut client, GROUP).await?;
