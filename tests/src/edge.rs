@@ -68,7 +68,10 @@ impl Edge {
         let answer = client.call(crate::raw::version::PRODUCE, &request).await?;
         let written = &answer.responses[0].partition_responses[0];
         ensure!(written.error_code == 0, "produce: {written:?}");
-        let request = topic::fetch_request(TOPIC, 1, written.base_offset);
+        // As consumers do: the view of a busy broker may be a moment behind the acknowledgement.
+        let request = topic::fetch_request(TOPIC, 1, written.base_offset)
+            .with_max_wait_ms(5_000)
+            .with_min_bytes(1);
         let answer = client.call(crate::raw::version::FETCH, &request).await?;
         let read = &answer.responses[0].partitions[0];
         ensure!(read.error_code == 0, "fetch: {read:?}");

@@ -331,15 +331,16 @@ async fn strange_data_directories_are_refused_and_left_as_they_are() -> Result<(
     killed.refused(&["belongs to", "cluster"]).await.context("the identity of another")?;
     fs::write(&identity, b"not ours at all, whatever it is; 36 ")?;
     killed.refused(&["identity"]).await.context("a foreign file")?;
-    // Version 2, with the checksum of version 1: damage and newer versions are told apart.
+    // The next version, with this one's checksum: damage and newer versions are told apart.
     let mut newer = kept.clone();
-    newer[4] = 2;
+    newer[4] += 1;
+    let version = format!("version {}", newer[4]);
     fs::write(&identity, &newer)?;
     killed.refused(&["identity", "checksum"]).await.context("a damaged version")?;
     let crc = crc32c::crc32c(&newer[..32]).to_le_bytes();
     newer[32..36].copy_from_slice(&crc);
     fs::write(&identity, &newer)?;
-    killed.refused(&["identity", "version 2"]).await.context("a newer version")?;
+    killed.refused(&["identity", &version]).await.context("a newer version")?;
     fs::remove_file(&identity)?;
     killed.refused(&["identity", "missing"]).await.context("no identity")?;
     fs::write(&identity, &kept)?;

@@ -217,7 +217,8 @@ async fn f63_names_that_are_too_long_are_refused() -> Result<()> {
     let mut client = RawClient::connect(&edge.bootstrap).await?;
     member::coordinator(&mut client, GROUP).await?;
     let range = || vec![protocol("range", Bytes::new())];
-    for bytes in [250, 32_000, 200_000] {
+    // The longest string that any request may have is 32,767 bytes.
+    for bytes in [250, 32_767] {
         let long = || "x".repeat(bytes);
         let id = || GroupId(text(long()));
         let joined = client.call(version::JOIN_GROUP, &join(long(), range())).await?;
