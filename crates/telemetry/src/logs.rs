@@ -5,8 +5,8 @@
 //! `NO_COLOR` is set), JSON for machines: one object per line. Payloads never appear in logs.
 //!
 //! Clients can cause lines and choose words in them. So a line never waits for its reader
-//! ([`queue`]), every place in the code has a number of lines per period ([`rate`]), and values are
-//! cut and escaped ([`line`](self::line)). Who writes a log line needs to think of none of that.
+//! (`queue`), every place in the code has a number of lines per period (`rate`), and values are
+//! cut and escaped (`line`). Who writes a log line needs to think of none of that.
 
 mod line;
 mod queue;

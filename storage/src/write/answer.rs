@@ -42,7 +42,7 @@ pub enum AppendOutcome {
 }
 
 /// Waits for the outcomes of a request's batches, one per batch in their order. Resolves when all
-/// are known, or when so long has passed since its arrival as [`answer_after`] says: what is then
+/// are known, or when so long has passed since its arrival as `answer_after` says: what is then
 /// not known is [`AppendOutcome::Undecided`], while the broker goes on deciding it. Dropping a
 /// ticket changes nothing about its batches.
 #[derive(Debug)]
