@@ -3,7 +3,7 @@
 use ottla_format::state::{
     StateKey, StateKeyKind, put_committed_offset, put_extent_chunk, put_object_chunk, put_outcome,
 };
-use ottla_model::{BrokerId, GroupNumber, PartitionId, ProducerId, TopicId};
+use ottla_model::{BrokerId, GroupNumber, Offset, PartitionId, ProducerId, TopicId};
 
 use super::State;
 use super::dirty::DirtyKeys;
@@ -37,6 +37,9 @@ impl State {
         }
         dirty.topics.iter().for_each(|topic| self.changed_topic(*topic, write));
         dirty.partitions.iter().for_each(|id| self.changed_partition(*id, write));
+        for (partition, chunk) in &dirty.extent_chunks {
+            self.changed_extents(*partition, *chunk, write);
+        }
         for (partition, producer) in &dirty.producers {
             self.changed_producer(*partition, *producer, write);
         }
@@ -79,16 +82,20 @@ impl State {
         }
     }
 
-    /// A partition's header and the chunks of extents that grew.
+    /// A partition's header.
     fn changed_partition(&self, id: PartitionId, write: &mut dyn FnMut(RecordChange)) {
         // A partition that is gone was removed with its topic.
         let Some(partition) = self.topics.partition(id) else { return };
         let header = record(&StateKey::Partition(id), |out| partition.entry().put(out));
         write(RecordChange::Put(header));
-        for (number, chunk) in partition.extents.chunks(partition.dirty_from_chunk()) {
-            let key = StateKey::Extents(id, number as u64);
-            write(RecordChange::Put(record(&key, |out| put_extent_chunk(out, chunk))));
-        }
+    }
+
+    /// A chunk of extents; gone when it was trimmed, or rewritten under other names.
+    fn changed_extents(&self, id: PartitionId, chunk: Offset, write: &mut dyn FnMut(RecordChange)) {
+        let Some(partition) = self.topics.partition(id) else { return };
+        let key = StateKey::Extents(id, chunk);
+        let found = partition.extents.chunk(chunk);
+        put_or_remove(&key, found, |c, out| put_extent_chunk(out, c.extents()), write);
     }
 
     fn changed_producer(

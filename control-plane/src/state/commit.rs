@@ -120,13 +120,13 @@ impl Decisions<'_> {
             };
             let run =
                 Run { partition: id, object: object.id, log_append: topic.log_append, batches };
-            let extents_before = partition.extents.len();
+            let next_before = partition.next_offset;
             partition.append(run, books, outcomes);
             topic.expiry.watch(id, partition);
 
             let added: Vec<Arc<Extent>> = partition
                 .extents
-                .iter_from(extents_before)
+                .from_offset(next_before)
                 .map(|extent| {
                     entry.references += 1;
                     entry.live_bytes += extent.length;

@@ -54,6 +54,11 @@ impl Digest {
         self.sum = self.sum.wrapping_sub(self.scratch_hash(key, put_value));
     }
 
+    /// The hash that an entry has in the digest; the sum stays as it is.
+    pub(super) fn hash(&mut self, key: &StateKey, put_value: impl FnOnce(&mut Vec<u8>)) -> u128 {
+        self.scratch_hash(key, put_value)
+    }
+
     fn scratch_hash(&mut self, key: &StateKey, put_value: impl FnOnce(&mut Vec<u8>)) -> u128 {
         self.scratch.clear();
         key.put(&mut self.scratch);

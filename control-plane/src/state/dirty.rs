@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use ottla_model::{BrokerId, GroupNumber, ObjectId, PartitionId, ProducerId, TopicId};
+use ottla_model::{BrokerId, GroupNumber, ObjectId, Offset, PartitionId, ProducerId, TopicId};
 
 use crate::limits::DIRTY_KEYS_MAX;
 
@@ -20,6 +20,8 @@ pub struct DirtyKeys {
     pub(super) everything: bool,
     pub(super) topics: BTreeSet<TopicId>,
     pub(super) partitions: Vec<PartitionId>,
+    /// Chunks of extents, by their first base offset.
+    pub(super) extent_chunks: Vec<(PartitionId, Offset)>,
     pub(super) producers: Vec<(PartitionId, ProducerId)>,
     pub(super) object_chunks: BTreeSet<u64>,
     /// With their outcomes.
@@ -37,6 +39,7 @@ impl DirtyKeys {
     pub fn len(&self) -> usize {
         self.topics.len()
             + self.partitions.len()
+            + self.extent_chunks.len()
             + self.producers.len()
             + self.object_chunks.len()
             + self.brokers.len()
@@ -106,6 +109,13 @@ impl Dirty {
     pub(super) fn partition(&mut self, partition: PartitionId) {
         if !self.keys.everything {
             self.keys.partitions.push(partition);
+        }
+    }
+
+    /// The caller has checked that it did not enter the same chunk last.
+    pub(super) fn extent_chunk(&mut self, partition: PartitionId, chunk: Offset) {
+        if !self.keys.everything {
+            self.keys.extent_chunks.push((partition, chunk));
         }
     }
 

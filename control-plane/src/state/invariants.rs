@@ -37,17 +37,22 @@ impl State {
         counted(self)?;
         numbered(self)?;
         idle(self)?;
-        extents_digest(self)?;
+        extents(self)?;
         digest(self)
     }
 }
 
-/// I-DENSE: a partition's extents follow each other without a gap up to its next offset, and begin
-/// at its log start.
+/// I-DENSE: a partition's extents follow each other without a gap up to its next offset, and the
+/// first one holds its log start. A partition without extents is empty.
 pub fn dense(state: &State) -> Result<(), Violation> {
     for (id, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
-        let mut expected = partition.log_start;
-        for extent in partition.extents.iter_from(0) {
+        let first = partition.extents.iter().next();
+        let mut expected = first.map_or(partition.log_start, |extent| extent.base_offset);
+        if first.is_some_and(|first| !first.holds(partition.log_start)) {
+            let start = partition.log_start;
+            return violated("I-DENSE", format!("{id}: {first:?} does not hold log start {start}"));
+        }
+        for extent in partition.extents.iter() {
             if extent.base_offset != expected || extent.last_offset < extent.base_offset {
                 return violated("I-DENSE", format!("{id}: {extent:?} instead of {expected}"));
             }
@@ -110,7 +115,7 @@ pub fn sequenced(state: &State) -> Result<(), Violation> {
 pub fn live(state: &State) -> Result<(), Violation> {
     let mut used: BTreeMap<ObjectId, (u32, u64)> = BTreeMap::new();
     for (_, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
-        for extent in partition.extents.iter_from(0) {
+        for extent in partition.extents.iter() {
             let (references, bytes) = used.entry(extent.object).or_default();
             *references += 1;
             *bytes += extent.length;
@@ -194,15 +199,15 @@ pub fn idle(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-/// What a partition remembers of its extents' hashes is what they are.
-fn extents_digest(state: &State) -> Result<(), Violation> {
+/// Every partition's extents keep what their module promises; so do the sums of their hashes.
+fn extents(state: &State) -> Result<(), Violation> {
+    let mut digest = Digest::default();
     for (id, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
-        let mut digest = Digest::default();
-        for (number, extent) in (0..).zip(partition.extents.iter_from(0)) {
-            digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
-        }
-        if digest.sum() != partition.extents.digest() {
-            return violated("the digest", format!("of the extents of {id} is not their sum"));
+        let checked = partition.extents.check(|extent| {
+            digest.add(&StateKey::Extents(id, extent.base_offset), |out| extent.put(out))
+        });
+        if let Err(what) = checked {
+            return violated("extents", format!("{id}: {what}"));
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use ottla_control_api::view::TopicInfo;
 use ottla_format::codec::DecodeError;
-use ottla_format::state::{CHUNK_LENGTH, ExtentEntry, StateKey, StateRecord, TopicEntry};
-use ottla_model::{AppliedIndex, ClusterId, PartitionId, TopicId};
+use ottla_format::state::{ExtentEntry, StateKey, StateRecord, TopicEntry};
+use ottla_model::{AppliedIndex, ClusterId, Offset, PartitionId, TopicId};
 use thiserror::Error;
 
 use super::State;
@@ -110,9 +110,9 @@ impl State {
                 .topics
                 .load_partition(id, Partition::load(entry))
                 .ok_or(inconsistent("a partition out of place"))?,
-            StateRecord::Extents(id, chunk, extents) => {
+            StateRecord::Extents(id, first, extents) => {
                 self.books.tally.extents += extents.len() as u64;
-                self.load_extents(id, chunk, extents).ok_or(inconsistent("extents out of place"))?
+                self.load_extents(id, first, extents).ok_or(inconsistent("extents out of place"))?
             }
             StateRecord::Producer(id, producer, entry) => {
                 self.books.tally.producers += 1;
@@ -153,19 +153,17 @@ impl State {
     fn load_extents(
         &mut self,
         id: PartitionId,
-        chunk: u64,
+        first: Offset,
         extents: Vec<ExtentEntry>,
     ) -> Option<()> {
-        let partition = self.topics.partition_mut(id)?;
-        if partition.extents.len() as u64 != chunk.checked_mul(CHUNK_LENGTH as u64)? {
+        let Self { topics, books, .. } = self;
+        if extents.first()?.base_offset != first {
             return None;
         }
-        let first = partition.extents.len() as u64;
-        for (number, extent) in (first..).zip(extents) {
-            let hash = self.books.digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
-            partition.extents.push(extent, hash);
-        }
-        Some(())
+        topics.partition_mut(id)?.extents.push_chunk(extents, |extent| {
+            let key = StateKey::Extents(id, extent.base_offset);
+            books.digest.add(&key, |out| extent.put(out))
+        })
     }
 
     /// What only shows when all records are there; makes the indexes that no record holds.

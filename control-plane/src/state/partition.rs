@@ -7,22 +7,23 @@ use ottla_model::{BytePosition, ObjectId, Offset, PartitionId, TimestampMs};
 
 use super::books::Books;
 use super::dirty::Generation;
-use super::extents::ExtentLog;
+use super::extents::{Extents, SpliceError, Spliced};
 use super::producers::{Producers, Verdict, check, records};
+use super::release::Releases;
 
 /// A partition. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Partition {
     pub(super) log_start: Offset,
     pub(super) next_offset: Offset,
-    pub(super) extents: ExtentLog,
+    pub(super) extents: Extents,
     pub(super) producers: Producers,
     /// Its place in the index of expiries: no producer was used last before. `None`: no producers.
     pub(super) used_since: Option<TimestampMs>,
-    /// The checkpoint period in which it last changed, and the first chunk of extents that
-    /// changed in it.
+    /// The checkpoint period in which it last changed, and the chunk of extents that was entered
+    /// last in that period: appends enter the same one again and again.
     dirty: Generation,
-    dirty_from_chunk: usize,
+    dirty_chunk: Option<Offset>,
 }
 
 /// Batches of one object that follow each other in it and go to one partition.
@@ -46,7 +47,7 @@ impl Partition {
     }
 
     /// Its extents.
-    pub fn extents(&self) -> &ExtentLog {
+    pub fn extents(&self) -> &Extents {
         &self.extents
     }
 
@@ -68,22 +69,25 @@ impl Partition {
         Self { log_start: entry.log_start, next_offset: entry.next_offset, ..Self::default() }
     }
 
-    /// The first chunk of extents that the period's checkpoint must write.
-    pub(super) fn dirty_from_chunk(&self) -> usize {
-        self.dirty_from_chunk
-    }
-
     pub(super) fn mark_dirty(&mut self, partition: PartitionId, books: &mut Books) {
         let generation = books.dirty.generation();
         if self.dirty != generation {
             self.dirty = generation;
-            self.dirty_from_chunk = self.extents.next_chunk();
+            self.dirty_chunk = None;
             books.dirty.partition(partition);
         }
     }
 
+    /// Enters a chunk of extents; the partition itself is entered already.
+    fn mark_chunk_dirty(&mut self, partition: PartitionId, chunk: Offset, books: &mut Books) {
+        if self.dirty_chunk != Some(chunk) {
+            self.dirty_chunk = Some(chunk);
+            books.dirty.extent_chunk(partition, chunk);
+        }
+    }
+
     /// Stores what may be stored of a run; one outcome per batch is pushed to `outcomes`. The new
-    /// extents are those from the old [`ExtentLog::len`] on.
+    /// extents are those from the old next offset on.
     ///
     /// An extent holds batches that follow each other without a gap; a batch that is not stored is
     /// dead bytes and ends the extent before it, so that base offsets within an extent follow from
@@ -152,11 +156,74 @@ impl Partition {
         BatchOutcome::Appended { base_offset, append_time, log_start }
     }
 
+    /// Moves the log start forward, to the next offset at most; never back. Extents that end before
+    /// it go, and with them what they held of their objects. The first one that stays may begin
+    /// before the log start.
+    pub(super) fn trim(
+        &mut self,
+        id: PartitionId,
+        log_start: Offset,
+        releases: &mut Releases,
+        books: &mut Books,
+    ) {
+        let log_start = log_start.min(self.next_offset);
+        if log_start <= self.log_start {
+            return;
+        }
+        let before = self.entry();
+        self.log_start = log_start;
+        let hashes = self.extents.digest();
+        let spliced = self.extents.trim(log_start, |extent| extent_hash(id, extent, books));
+        self.spliced(id, (before, hashes), &spliced, books);
+        releases.add(&spliced.removed);
+    }
+
+    /// Replaces the extents of the offsets from `first` to `last` by others that cover exactly the
+    /// same ones. The caller counts what `new` holds of its objects.
+    pub(super) fn replace_extents(
+        &mut self,
+        id: PartitionId,
+        (first, last): (Offset, Offset),
+        new: &[ExtentEntry],
+        releases: &mut Releases,
+        books: &mut Books,
+    ) -> Result<(), SpliceError> {
+        let before = self.entry();
+        let hashes = self.extents.digest();
+        let hash = |extent: &ExtentEntry| extent_hash(id, extent, books);
+        let spliced = self.extents.replace(first, last, new, hash)?;
+        self.spliced(id, (before, hashes), &spliced, books);
+        releases.add(&spliced.removed);
+        Ok(())
+    }
+
+    /// Enters what a splice changed: digest, dirty keys, the number of extents.
+    fn spliced(
+        &mut self,
+        id: PartitionId,
+        (before, hashes): (PartitionEntry, u128),
+        spliced: &Spliced,
+        books: &mut Books,
+    ) {
+        self.mark_dirty(id, books);
+        for chunk in &spliced.chunks {
+            books.dirty.extent_chunk(id, *chunk);
+        }
+        books.digest.take_out(hashes);
+        books.digest.put_in(self.extents.digest());
+        let after = self.entry();
+        books.tally.extents = books.tally.extents + after.extents - before.extents;
+        let key = StateKey::Partition(id);
+        books.digest.remove(&key, |out| before.put(out));
+        books.digest.add(&key, |out| after.put(out));
+    }
+
     fn close(&mut self, partition: PartitionId, open: Option<ExtentEntry>, books: &mut Books) {
         if let Some(extent) = open {
-            let key = StateKey::Extents(partition, self.extents.len() as u64);
+            let key = StateKey::Extents(partition, extent.base_offset);
             let hash = books.digest.add(&key, |out| extent.put(out));
-            self.extents.push(extent, hash);
+            let chunk = self.extents.push(extent, hash);
+            self.mark_chunk_dirty(partition, chunk, books);
             books.tally.extents += 1;
         }
     }
@@ -185,6 +252,11 @@ fn extend(extent: &mut ExtentEntry, batch: &CommitBatch, next_offset: Offset) {
     if !extent.log_append {
         extent.max_timestamp = extent.max_timestamp.max(batch.max_timestamp);
     }
+}
+
+/// An extent's entry in the state digest.
+fn extent_hash(id: PartitionId, extent: &ExtentEntry, books: &mut Books) -> u128 {
+    books.digest.hash(&StateKey::Extents(id, extent.base_offset), |out| extent.put(out))
 }
 
 /// The byte after an extent.

@@ -76,14 +76,12 @@ impl State {
         let extents = partition.extents();
         let mut resolver = Resolver { objects: &self.objects, last: None };
         let mut found = Vec::new();
-        if let Some(first) = extents.find_offset(find.from) {
-            let mut bytes = 0u64;
-            for extent in extents.iter_from(first).take(EXTENT_PAGE_MAX) {
-                found.extend(resolver.resolve(extent));
-                bytes = bytes.saturating_add(extent.length);
-                if bytes >= find.max_bytes {
-                    break;
-                }
+        let mut bytes = 0u64;
+        for extent in extents.from_offset(find.from).take(EXTENT_PAGE_MAX) {
+            found.extend(resolver.resolve(extent));
+            bytes = bytes.saturating_add(extent.length);
+            if bytes >= find.max_bytes {
+                break;
             }
         }
         ExtentPage { bounds: Some(partition.bounds()), extents: found }
@@ -100,7 +98,7 @@ impl State {
             TimestampQuery::Max => extents.find_max_timestamp(),
         };
         let mut resolver = Resolver { objects: &self.objects, last: None };
-        let extent = found.and_then(|at| extents.get(at)).and_then(|e| resolver.resolve(e));
+        let extent = found.and_then(|extent| resolver.resolve(extent));
         ExtentPage { bounds: Some(partition.bounds()), extents: extent.into_iter().collect() }
     }
 

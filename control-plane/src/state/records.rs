@@ -43,9 +43,9 @@ impl State {
             record(&StateKey::Partition(id), |out| partition.entry().put(out))
         });
         let extents = partitions().flat_map(|(id, partition)| {
-            partition.extents.chunks(0).map(move |(number, chunk)| {
-                let key = StateKey::Extents(id, number as u64);
-                record(&key, |out| put_extent_chunk(out, chunk))
+            partition.extents.chunks().filter_map(move |chunk| {
+                let key = StateKey::Extents(id, chunk.first_offset()?);
+                Some(record(&key, |out| put_extent_chunk(out, chunk.extents())))
             })
         });
         let producers = partitions().flat_map(|(id, partition)| {
@@ -97,8 +97,8 @@ impl State {
     /// The digest, from every entry anew. Equal to [`State::digest`], always.
     pub fn recompute_digest(&self) -> u128 {
         self.digest_with(|digest, id, partition| {
-            for (number, extent) in (0..).zip(partition.extents.iter_from(0)) {
-                digest.add(&StateKey::Extents(id, number), |out| extent.put(out));
+            for extent in partition.extents.iter() {
+                digest.add(&StateKey::Extents(id, extent.base_offset), |out| extent.put(out));
             }
         })
     }
@@ -153,10 +153,10 @@ impl RecordDigest {
     /// Enters a record's entries.
     pub fn add(&mut self, record: &StateRecord) {
         match record {
-            StateRecord::Extents(id, chunk, extents) => {
-                let first = chunk.saturating_mul(CHUNK_LENGTH as u64);
-                for (number, extent) in (first..).zip(extents) {
-                    self.0.add(&StateKey::Extents(*id, number), |out| extent.put(out));
+            StateRecord::Extents(id, _, extents) => {
+                for extent in extents {
+                    let key = StateKey::Extents(*id, extent.base_offset);
+                    self.0.add(&key, |out| extent.put(out));
                 }
             }
             StateRecord::Objects(chunk, objects) => {

@@ -91,7 +91,7 @@ impl State {
         StateSize {
             topics: self.topics.iter().count() as u64,
             partitions: partitions().count() as u64,
-            extents: partitions().map(|(_, p)| p.extents.iter_from(0).count() as u64).sum(),
+            extents: partitions().map(|(_, p)| p.extents.iter().count() as u64).sum(),
             objects: self.objects.iter().count() as u64,
             producers: partitions().map(|(_, p)| p.producers.iter().count() as u64).sum(),
             groups: self.groups.numbers.len() as u64,

@@ -281,7 +281,7 @@ impl Topics {
             self.expiry.drop_partition(id, partition);
             books.digest.remove(&StateKey::Partition(id), |out| partition.entry().put(out));
             books.digest.take_out(partition.extents.digest());
-            partition.extents.chunks(0).for_each(|(_, chunk)| releases.add(chunk));
+            partition.extents.chunks().for_each(|chunk| releases.add(chunk.extents()));
             books.tally.extents -= partition.extents.len() as u64;
             for (producer, entry) in partition.producers.iter() {
                 books.digest.remove(&StateKey::Producer(id, producer), |out| entry.put(out));

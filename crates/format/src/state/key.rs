@@ -1,7 +1,7 @@
 //! Keys of state records.
 
 use ottla_model::{
-    BrokerId, GroupNumber, ObjectSeq, PartitionId, PartitionIndex, ProducerId, TopicId,
+    BrokerId, GroupNumber, ObjectSeq, Offset, PartitionId, PartitionIndex, ProducerId, TopicId,
 };
 
 use crate::codec::{DecodeError, Reader, Result};
@@ -44,8 +44,9 @@ pub enum StateKey {
     Topic(TopicId),
     /// A partition.
     Partition(PartitionId),
-    /// A chunk of a partition's extents, counted from 0 at the partition's creation.
-    Extents(PartitionId, u64),
+    /// A chunk of a partition's extents, by the base offset of the first; never negative. In the
+    /// state digest: one extent.
+    Extents(PartitionId, Offset),
     /// A producer in a partition.
     Producer(PartitionId, ProducerId),
     /// The objects whose number divided by 256 is this.
@@ -74,7 +75,7 @@ impl StateKey {
             }
             Self::Extents(partition, chunk) => {
                 Self::put_partition_prefix(out, StateKeyKind::Extents, *partition);
-                out.extend_from_slice(&chunk.to_be_bytes());
+                out.extend_from_slice(&chunk.0.to_be_bytes());
             }
             Self::Producer(partition, producer) => {
                 Self::put_partition_prefix(out, StateKeyKind::Producer, *partition);
@@ -138,7 +139,7 @@ impl StateKey {
             1 => Self::Counters,
             2 => Self::Topic(read_topic(r)?),
             3 => Self::Partition(read_partition(r)?),
-            4 => Self::Extents(read_partition(r)?, read_u64(r)?),
+            4 => Self::Extents(read_partition(r)?, Offset(read_u64(r)? as i64)),
             5 => Self::Producer(read_partition(r)?, ProducerId(read_u64(r)? as i64)),
             6 => Self::Objects(read_u64(r)?),
             7 => Self::Broker(BrokerId(read_u32(r)? as i32)),

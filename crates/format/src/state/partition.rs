@@ -63,6 +63,11 @@ const _: () = assert!(size_of::<ExtentEntry>() <= 64);
 pub(super) const EXTENT_BYTES_MIN: usize = 7;
 
 impl ExtentEntry {
+    /// Whether a record of it has this offset.
+    pub fn holds(&self, offset: Offset) -> bool {
+        self.base_offset <= offset && offset <= self.last_offset
+    }
+
     /// The time of all its records, with log-append time.
     pub fn append_time(&self) -> Option<TimestampMs> {
         self.log_append.then_some(self.max_timestamp)

@@ -1,6 +1,6 @@
 //! Whole records: a key with the value that belongs to it.
 
-use ottla_model::{BrokerId, GroupNumber, ObjectSeq, PartitionId, ProducerId, TopicId};
+use ottla_model::{BrokerId, GroupNumber, ObjectSeq, Offset, PartitionId, ProducerId, TopicId};
 
 use super::broker::read_outcome;
 use super::object::OBJECT_BYTES_MIN;
@@ -21,8 +21,8 @@ pub enum StateRecord {
     Topic(TopicId, TopicEntry),
     /// A partition.
     Partition(PartitionId, PartitionEntry),
-    /// A chunk of a partition's extents.
-    Extents(PartitionId, u64, Vec<ExtentEntry>),
+    /// A chunk of a partition's extents, with the base offset of the first.
+    Extents(PartitionId, Offset, Vec<ExtentEntry>),
     /// A producer in a partition.
     Producer(PartitionId, ProducerId, ProducerEntry),
     /// A chunk of the objects: slot (number modulo 256) and entry, ascending; holes are left out.

@@ -108,7 +108,7 @@ fn samples() -> Vec<StateRecord> {
             partition,
             PartitionEntry { log_start: Offset(0), next_offset: Offset(30), extents: 3 },
         ),
-        StateRecord::Extents(partition, 0, (0..3).map(extent).collect()),
+        StateRecord::Extents(partition, Offset(0), (0..3).map(extent).collect()),
         StateRecord::Producer(partition, ProducerId(7), producer(3)),
         StateRecord::Objects(
             1,
@@ -217,7 +217,7 @@ fn a_record_of_an_unknown_kind_is_an_error() {
 fn an_empty_or_too_long_chunk_is_an_error() {
     let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
     for length in [0, 257] {
-        let record = StateRecord::Extents(partition, 0, (0..length).map(extent).collect());
+        let record = StateRecord::Extents(partition, Offset(0), (0..length).map(extent).collect());
         let (key, value) = encoded(&record);
         assert!(StateRecord::decode(&key, &value).is_err(), "{length}");
     }
