@@ -63,6 +63,7 @@ pub mod producers;
 mod reads;
 mod records;
 mod release;
+mod rewrite;
 mod size;
 mod sweep;
 pub mod time_step;

@@ -139,6 +139,16 @@ impl Fixture {
         }
     }
 
+    /// The same without checking the state: for very many of them.
+    pub(super) fn commit_unchecked(&mut self, batches: Vec<CommitBatch>) {
+        let index = AppliedIndex(self.state.applied().0 + 1);
+        let (author, seq) = (self.author, ObjectSeq(self.seq));
+        let objects = vec![object(self.seq, batches)];
+        self.seq += 1;
+        let body = CommandBody::CommitObjects(CommitObjects { author, frontier: seq, objects });
+        self.state.apply(index, &Command { time: TimestampMs(self.time), body });
+    }
+
     /// Commits the batches as the next object and says what became of each.
     pub(super) fn commit(&mut self, batches: Vec<CommitBatch>) -> Vec<BatchOutcome> {
         let seq = self.seq;

@@ -7,6 +7,7 @@ mod fixture;
 mod groups;
 mod model;
 mod random;
+mod rewrite;
 mod sequences;
 mod sweep;
 mod time_step;
