@@ -96,7 +96,8 @@ pub fn plain<'a>(
     Ok(match codec {
         Compression::None => Box::new(capped.over(body)),
         Compression::Gzip => {
-            Box::new(capped.over(buffered(flate2::bufread::MultiGzDecoder::new(body))))
+            let member = OneMember(flate2::bufread::GzDecoder::new(body));
+            Box::new(capped.over(buffered(member)))
         }
         Compression::Snappy => Box::new(capped.over(Snappy::new(body, cap))),
         Compression::Lz4 => Box::new(capped.over(lz4_flex::frame::FrameDecoder::new(body))),
@@ -107,6 +108,20 @@ pub fn plain<'a>(
             Box::new(capped.over(buffered(frames)))
         }
     })
+}
+
+/// A gzip stream of one member. The format allows more; librdkafka reads only the first, and waits for
+/// the rest for ever.
+struct OneMember<B>(flate2::bufread::GzDecoder<B>);
+
+impl<B: BufRead> Read for OneMember<B> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(out)?;
+        if read == 0 && !out.is_empty() && !self.0.get_mut().fill_buf()?.is_empty() {
+            return Err(io::Error::other("bytes follow the gzip stream"));
+        }
+        Ok(read)
+    }
 }
 
 fn buffered<R: Read>(decoder: R) -> BufReader<R> {

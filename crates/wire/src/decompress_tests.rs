@@ -183,3 +183,12 @@ proptest! {
         let _ = decompress(Compression::Snappy, &packed);
     }
 }
+
+#[test]
+fn a_second_gzip_member_is_refused_as_librdkafka_reads_only_the_first() {
+    let first = compress(Compression::Gzip, b"records");
+    let both = [&first[..], &compress(Compression::Gzip, b"more")].concat();
+    assert_eq!(decompress(Compression::Gzip, &first).unwrap(), b"records");
+    assert!(decompress(Compression::Gzip, &both).is_err());
+    assert!(decompress(Compression::Gzip, &[&first[..], &[0]].concat()).is_err());
+}

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Kafka's Java clients read one frame, whose blocks do not refer to each other; librdkafka reads
-//! none without an end mark.
+//! none without an end mark. The decoder ends at a block that holds nothing, as at the end mark, and
+//! leaves what follows unread; no client writes one.
 //!
 //! Source: the LZ4 frame format 1.6, Kafka's `Lz4BlockInputStream`.
 
@@ -38,10 +39,16 @@ pub(crate) fn check(body: &[u8]) -> Result<(), &'static str> {
     let block_checksum = if is_set(BLOCK_CHECKSUMS) { 4 } else { 0 };
     loop {
         let (length, blocks) = rest.split_first_chunk().ok_or(CUT)?;
-        let length = (u32::from_le_bytes(*length) & !NOT_COMPRESSED) as usize;
-        if length == 0 {
+        let word = u32::from_le_bytes(*length);
+        if word == 0 {
             rest = blocks;
             break;
+        }
+        let length = (word & !NOT_COMPRESSED) as usize;
+        // A compressed block that holds something has a token and at least one byte behind it.
+        let length_min = if word & NOT_COMPRESSED == 0 { 2 } else { 1 };
+        if length < length_min {
+            return Err("a block of the LZ4 frame holds nothing");
         }
         rest = blocks.get(length + block_checksum..).ok_or(CUT)?;
     }
@@ -86,6 +93,19 @@ mod tests {
             assert!(check(&[&whole[..], &whole].concat()).is_err());
         }
         assert!(check(&frame(FrameInfo::new().block_mode(BlockMode::Linked))).is_err());
+    }
+
+    #[test]
+    fn a_block_that_holds_nothing_is_refused() {
+        let whole = frame(FrameInfo::new());
+        let (blocks, end_mark) = whole.split_last_chunk::<4>().unwrap();
+        assert_eq!(end_mark, &[0; 4]);
+        let with = |block: &[u8]| [blocks, block, &end_mark[..]].concat();
+        assert_eq!(check(&with(&[1, 0, 0, 0x80, b'x'])), Ok(()));
+        for nothing in [&[0, 0, 0, 0x80][..], &[1, 0, 0, 0, 0]] {
+            assert!(check(&with(nothing)).is_err(), "{nothing:?}");
+        }
+        assert!(check(&[blocks, &[0, 0, 0, 0x80]].concat()).is_err(), "no end mark");
     }
 
     proptest! {

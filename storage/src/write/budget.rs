@@ -264,7 +264,10 @@ impl Budget {
         let unfinished = frame.is_some();
         state.used += bytes;
         state.unfinished += if unfinished { bytes } else { 0 };
-        state.clients.entry(client).or_default().held += bytes;
+        // A grant of nothing leaves no entry: nobody would remove it.
+        if bytes > 0 {
+            state.clients.entry(client).or_default().held += bytes;
+        }
         self.0.metrics.held.set_bytes(state.used);
         Reservation { budget: self.clone(), client, bytes, unfinished }
     }

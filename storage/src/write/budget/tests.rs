@@ -56,6 +56,18 @@ fn bytes_come_back_when_a_reservation_is_dropped() {
 }
 
 #[test]
+fn a_reservation_of_nothing_leaves_no_trace_of_its_client() {
+    let budget = budget(100);
+    drop(now(&budget, A, 0));
+    assert!(budget.lock().clients.is_empty());
+    let mut held = now(&budget, A, 0);
+    held.resize(30);
+    assert_eq!(budget.used(), 30);
+    drop(held);
+    assert!(budget.lock().clients.is_empty());
+}
+
+#[test]
 fn waiters_are_served_in_order_of_arrival() {
     let budget = budget(100);
     let held: Vec<_> = (0..4).map(|n| now(&budget, client(n), 25)).collect();
