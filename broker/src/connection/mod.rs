@@ -29,13 +29,15 @@
 //! | bytes of `calls` | any other large request | the same, and until it is handled: [`limits::REQUEST_WAIT_MAX`], or what a client asks for a change ([`limits::CHANGE_TIMEOUT_MAX`]) |
 //! | bytes of `fetch_plans` | a Fetch that waits for records | [`limits::FETCH_WAIT_MAX`]; nobody waits for them, see `api::fetch` |
 //! | bytes of `fetch_passes` | a Fetch of many partitions that looks for records | questions and reads, which have deadlines |
-//! | bytes of `answers` | an answer that is ready | while others wait: [`limits::WRITE_STALL_PRESSED`] without progress |
+//! | bytes of `answers` | an answer that is being written | while others wait: [`limits::WRITE_STALL_PRESSED`] without progress |
+//! | | an answer that stands behind a Fetch of its connection | until that Fetch is answered: [`limits::FETCH_WAIT_MAX`] |
 //! | the place of a connection's Fetch, its 64 requests in flight | its own requests | as long as those take; holds up this connection only |
 //! | turns to walk through records ([`limits::RECORD_WALKS_MAX`]) | a batch of a compacted topic | about a second |
 //! | the block of producer ids | the InitProducerId that fetches the next | [`limits::CHANGE_WAIT_MAX`]; others wait as long for it |
 //!
-//! An address has a share of each budget, so one cannot take all. No request that waits for another
-//! client holds what that client may need.
+//! An address has a share of each budget, so one cannot take all; but answers that only echo a long
+//! request are counted whatever is free, when they are made. No request that waits for another client
+//! holds what that client may need.
 //!
 //! No waits in a circle: an answer that holds memory stands behind answers of its connection that
 //! are ready, or wait for the write path or the control plane, but never behind one that waits for
