@@ -32,17 +32,17 @@
 //! | bytes of `answers` | an answer that is being written | while others wait: [`limits::WRITE_STALL_PRESSED`] without progress |
 //! | | an answer that stands behind a Fetch of its connection | until that Fetch is answered: [`limits::FETCH_WAIT_MAX`] |
 //! | the place of a connection's Fetch, its 64 requests in flight | its own requests | as long as those take; holds up this connection only |
-//! | turns to walk through records ([`limits::RECORD_WALKS_MAX`]) | a batch of a compacted topic | about a second |
+//! | turns to open compressed batches | batches of a Produce, in turns around addresses | small: [`limits::CHECK_TURN_MAX`] and one batch; large: about a second |
+//! | turns and blocks of look-ups by timestamp | a look-up, in order of arrival | its deadline, [`limits::REQUEST_WAIT_MAX`]; reads of older data share the blocks |
 //! | the block of producer ids | the InitProducerId that fetches the next | [`limits::CHANGE_WAIT_MAX`]; others wait as long for it |
 //!
 //! An address has a share of each budget, so one cannot take all; but answers that only echo a long
 //! request are counted whatever is free, when they are made. No request that waits for another client
 //! holds what that client may need.
 //!
-//! No waits in a circle: an answer that holds memory stands behind answers of its connection that
-//! are ready, or wait for the write path or the control plane, but never behind one that waits for
-//! memory, because a connection has one Fetch under way at a time. So what holds memory is written
-//! as soon as the client takes it, or the client is closed.
+//! A connection has one Fetch under way at a time, so the answer of a Fetch never stands behind one
+//! that waits for memory. Another answer may stand behind that Fetch. The time that a Fetch waits for
+//! memory is bounded by [`limits::REQUEST_WAIT_MAX`], so no circle of waits lasts longer.
 //!
 //! # Ends
 //!
