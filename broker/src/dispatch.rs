@@ -1,7 +1,9 @@
 //! From a frame to the handler of its API, and from the handler's answer to a frame.
 
+mod answer_memory;
 mod received;
 
+pub(crate) use answer_memory::AnswerMemory;
 pub(crate) use received::{Malformed, Received, RequestMemory};
 
 use std::future::Future;
@@ -15,13 +17,12 @@ use ottla_storage::write::Reservation;
 use ottla_wire::apis::{Api, Versions};
 use ottla_wire::fetch_response::FetchResponse;
 use ottla_wire::response::{EncodeError, Frame};
-use tokio::time::timeout;
 
 use crate::api::{self, Closes, Errors};
 use crate::connection::End;
 use crate::connection::long_polls::LongPolls;
 use crate::context::{ConnectionInfo, Context};
-use crate::{errors, limits};
+use crate::errors;
 
 /// A request that was started.
 pub(crate) enum Started {
@@ -39,14 +40,8 @@ pub(crate) enum Started {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub frame: Frame,
-    /// Its bytes in the budget of answers; `None` when nothing was set aside.
+    /// Its bytes in the budget of answers; `None` for a small one.
     pub held: Option<Reservation>,
-}
-
-impl From<Frame> for Reply {
-    fn from(frame: Frame) -> Self {
-        Self { frame, held: None }
-    }
 }
 
 impl Received {
@@ -65,6 +60,18 @@ struct Encoder {
 }
 
 impl Encoder {
+    /// Encodes an answer once there is memory for it. Nothing is encoded before: clients that do not
+    /// read would hold more than the budget.
+    async fn reply<A: Encodable + Errors>(
+        self,
+        context: &Context,
+        answers: &AnswerMemory,
+        body: &A,
+    ) -> Result<Reply, End> {
+        let held = answers.reserve(Frame::encoded_length(self.api, self.version, body)?).await?;
+        Ok(Reply { frame: self.encode(context, body)?, held })
+    }
+
     fn encode<A: Encodable + Errors>(
         self,
         context: &Context,
@@ -90,48 +97,66 @@ impl Encoder {
     }
 }
 
-/// Decodes a request, has it handled, encodes the answer.
-async fn answer<Q, A, F>(
-    context: &Context,
-    mut received: Received,
+/// Handles requests whose answers follow from them.
+struct Handling<'a> {
+    context: &'a Context,
+    received: Received,
+    /// Held until the answer is encoded: the response shares the request's strings, and its lists are
+    /// as long. [`ottla_wire::limits::ELEMENT_BYTES`] counts both.
     memory: RequestMemory,
-    handler: impl FnOnce(Q) -> F,
-) -> Result<Started, End>
-where
-    Q: Decodable,
-    A: Encodable + Errors,
-    F: Future<Output = A>,
-{
-    let request = received.decode()?;
-    let encoder = received.encoder();
-    let memory = Some(memory).filter(|_| !waits_for_members(received.api.key));
-    drop(received);
-    let response = handler(request).await;
-    drop(memory);
-    Ok(Started::Answered(encoder.encode(context, &response)?.into()))
+    answers: &'a AnswerMemory,
 }
 
-/// Waits until there is memory for an answer whose length the request does not tell; `None` when there
-/// is none for long.
-async fn memory_for_an_answer(
-    context: &Context,
-    connection: &ConnectionInfo,
-) -> Option<Reservation> {
-    let (client, bytes) = (connection.address.ip(), limits::UNKNOWN_ANSWER_BYTES);
-    let reserve = context.answers.reserve(client, bytes);
-    // An error cannot be: the budget is larger. Counted all the same.
-    let granted = timeout(limits::REQUEST_WAIT_MAX, reserve).await.ok()?;
-    Some(granted.unwrap_or_else(|_| context.answers.charge(client, bytes)))
-}
+impl Handling<'_> {
+    /// Decodes a request, has it handled, encodes the answer.
+    async fn by<Q, A, F>(self, handler: impl FnOnce(Q) -> F) -> Result<Started, End>
+    where
+        Q: Decodable,
+        A: Encodable + Errors,
+        F: Future<Output = A>,
+    {
+        self.with_memory_by(|request| async { (handler(request).await, None) }).await
+    }
 
-/// The answer holds what was set aside for it, or as much as it needs.
-fn held_by(started: Started, mut held: Reservation) -> Started {
-    match started {
-        Started::Answered(Reply { frame, .. }) if frame.len() > limits::SMALL_ANSWER_BYTES => {
-            held.resize(frame.len());
-            Started::Answered(Reply { frame, held: Some(held) })
-        }
-        other => other,
+    /// The same with a handler that reserves memory for a response that is larger than its request.
+    async fn with_memory_by<Q, A, F>(mut self, handler: impl FnOnce(Q) -> F) -> Result<Started, End>
+    where
+        Q: Decodable,
+        A: Encodable + Errors,
+        F: Future<Output = (A, Option<Reservation>)>,
+    {
+        let request = self.received.decode()?;
+        let encoder = self.received.encoder();
+        let memory = Some(self.memory).filter(|_| !waits_for_members(self.received.api.key));
+        drop(self.received);
+        // Handlers wait for the control plane and the store: no memory of answers is held meanwhile.
+        let (response, held) = handler(request).await;
+        let reply = encoder.reply(self.context, self.answers, &response).await?;
+        drop((memory, held));
+        Ok(Started::Answered(reply))
+    }
+
+    /// Metadata: its answer may be far longer than the request. Its memory is reserved when it is known
+    /// which topics there are, and before it is made.
+    async fn metadata(mut self, connection: &ConnectionInfo) -> Result<Started, End> {
+        let Self { context, answers, .. } = self;
+        let request = self.received.decode()?;
+        let encoder = self.received.encoder();
+        let memory = self.memory;
+        drop(self.received);
+        let found = api::metadata::find(context, encoder.version, request).await;
+        let most = found.answer_bytes(context).min(answers.bytes_max());
+        let Ok(held) = answers.reserve(most).await else {
+            let response = api::metadata::no_answer_now();
+            return Ok(Started::Answered(encoder.reply(context, answers, &response).await?));
+        };
+        let frame = {
+            let response = found.answer(context, connection);
+            encoder.encode(context, &response)?
+        };
+        drop(memory);
+        let held = answers.settle(held, frame.len()).await?;
+        Ok(Started::Answered(Reply { frame, held }))
     }
 }
 
@@ -142,6 +167,7 @@ pub(crate) async fn produce(
     mut received: Received,
     reservation: Reservation,
     waiting: Arc<AtomicU32>,
+    answers: AnswerMemory,
 ) -> Result<Started, End> {
     let length = received.body.len();
     let request: ProduceRequest = received.decode()?;
@@ -149,11 +175,14 @@ pub(crate) async fn produce(
     let arrival = received.arrival;
     let wants_answer = request.acks != 0;
     let frame = api::produce::Frame { length, arrival, reservation, waiting };
-    let pending =
+    let mut pending =
         api::produce::handle(context, connection, encoder.version, request, frame).await?;
     if wants_answer {
         let context = context.clone();
-        let answer = async move { Ok(encoder.encode(&context, &pending.response().await)?.into()) };
+        let answer = async move {
+            let _echoed = pending.echoed.take();
+            encoder.reply(&context, &answers, &pending.response().await).await
+        };
         Ok(Started::Appending(Box::pin(answer)))
     } else {
         Ok(Started::AppendingSilently(Box::pin(pending.outcome())))
@@ -177,17 +206,20 @@ pub(crate) async fn other(
     mut received: Received,
     memory: RequestMemory,
     long_polls: &LongPolls,
+    answers: &AnswerMemory,
 ) -> Result<Started, End> {
     let version = received.version;
     if received.from_the_future {
         let response = api::api_versions::unsupported();
-        return Ok(Started::Answered(received.encoder().encode(context, &response)?.into()));
+        let reply = received.encoder().reply(context, answers, &response).await?;
+        return Ok(Started::Answered(reply));
     }
     if received.api.key == ApiKey::ApiVersions {
         let request: ApiVersionsRequest = received.decode()?;
         connection.software = api::api_versions::software(&request);
         let response = api::api_versions::handle(context, connection, version, request).await;
-        return Ok(Started::Answered(received.encoder().encode(context, &response)?.into()));
+        let reply = received.encoder().reply(context, answers, &response).await?;
+        return Ok(Started::Answered(reply));
     }
     if received.api.key == ApiKey::Fetch {
         let request: FetchRequest = received.decode()?;
@@ -196,76 +228,46 @@ pub(crate) async fn other(
         drop(received);
         let client = connection.address.ip();
         let fetch = api::fetch::Fetch::new(context, client, version, request, memory)?;
-        let (context, long_polls) = (context.clone(), long_polls.clone());
+        let (context, long_poll) = (context.clone(), long_polls.begin());
         let answer = async move {
-            let (response, held) = fetch.answer(&context, &long_polls).await;
+            let (response, held) = fetch.answer(&context, &long_poll).await?;
             Ok(Reply { frame: encoder.encode_fetch(&context, &response)?, held })
         };
         return Ok(Started::Fetching(Box::pin(answer)));
     }
 
     let (c, i, v) = (context.as_ref(), &*connection, version);
-    match received.api.key {
-        ApiKey::ListOffsets => {
-            answer(c, received, memory, |q| api::list_offsets::handle(c, i, v, q)).await
-        }
-        ApiKey::Metadata => {
-            // Its answer may be far longer than it.
-            let Some(held) = memory_for_an_answer(c, i).await else {
-                let response = api::metadata::no_answer_now();
-                return Ok(Started::Answered(received.encoder().encode(c, &response)?.into()));
-            };
-            let started = answer(c, received, memory, |q| api::metadata::handle(c, i, v, q));
-            Ok(held_by(started.await?, held))
-        }
-        ApiKey::OffsetCommit => {
-            answer(c, received, memory, |q| api::offset_commit::handle(c, i, v, q)).await
-        }
+    let key = received.api.key;
+    let handling = Handling { context: c, received, memory, answers };
+    match key {
+        ApiKey::ListOffsets => handling.by(|q| api::list_offsets::handle(c, i, v, q)).await,
+        ApiKey::Metadata => handling.metadata(i).await,
+        ApiKey::OffsetCommit => handling.by(|q| api::offset_commit::handle(c, i, v, q)).await,
         ApiKey::OffsetFetch => {
-            answer(c, received, memory, |q| api::offset_fetch::handle(c, i, v, q)).await
+            handling.with_memory_by(|q| api::offset_fetch::handle(c, i, v, q)).await
         }
-        ApiKey::FindCoordinator => {
-            answer(c, received, memory, |q| api::find_coordinator::handle(c, i, v, q)).await
-        }
-        ApiKey::JoinGroup => {
-            answer(c, received, memory, |q| api::join_group::handle(c, i, v, q)).await
-        }
-        ApiKey::Heartbeat => {
-            answer(c, received, memory, |q| api::heartbeat::handle(c, i, v, q)).await
-        }
-        ApiKey::LeaveGroup => {
-            answer(c, received, memory, |q| api::leave_group::handle(c, i, v, q)).await
-        }
-        ApiKey::SyncGroup => {
-            answer(c, received, memory, |q| api::sync_group::handle(c, i, v, q)).await
-        }
-        ApiKey::SaslHandshake => {
-            answer(c, received, memory, |q| api::sasl_handshake::handle(c, i, v, q)).await
-        }
-        ApiKey::CreateTopics => {
-            answer(c, received, memory, |q| api::create_topics::handle(c, i, v, q)).await
-        }
-        ApiKey::DeleteTopics => {
-            answer(c, received, memory, |q| api::delete_topics::handle(c, i, v, q)).await
-        }
-        ApiKey::InitProducerId => {
-            answer(c, received, memory, |q| api::init_producer_id::handle(c, i, v, q)).await
-        }
+        ApiKey::FindCoordinator => handling.by(|q| api::find_coordinator::handle(c, i, v, q)).await,
+        ApiKey::JoinGroup => handling.by(|q| api::join_group::handle(c, i, v, q)).await,
+        ApiKey::Heartbeat => handling.by(|q| api::heartbeat::handle(c, i, v, q)).await,
+        ApiKey::LeaveGroup => handling.by(|q| api::leave_group::handle(c, i, v, q)).await,
+        ApiKey::SyncGroup => handling.by(|q| api::sync_group::handle(c, i, v, q)).await,
+        ApiKey::SaslHandshake => handling.by(|q| api::sasl_handshake::handle(c, i, v, q)).await,
+        ApiKey::CreateTopics => handling.by(|q| api::create_topics::handle(c, i, v, q)).await,
+        ApiKey::DeleteTopics => handling.by(|q| api::delete_topics::handle(c, i, v, q)).await,
+        ApiKey::InitProducerId => handling.by(|q| api::init_producer_id::handle(c, i, v, q)).await,
         ApiKey::OffsetForLeaderEpoch => {
-            answer(c, received, memory, |q| api::offset_for_leader_epoch::handle(c, i, v, q)).await
+            handling.by(|q| api::offset_for_leader_epoch::handle(c, i, v, q)).await
         }
         ApiKey::SaslAuthenticate => {
-            answer(c, received, memory, |q| api::sasl_authenticate::handle(c, i, v, q)).await
+            handling.by(|q| api::sasl_authenticate::handle(c, i, v, q)).await
         }
         ApiKey::CreatePartitions => {
-            answer(c, received, memory, |q| api::create_partitions::handle(c, i, v, q)).await
+            handling.by(|q| api::create_partitions::handle(c, i, v, q)).await
         }
-        ApiKey::DescribeCluster => {
-            answer(c, received, memory, |q| api::describe_cluster::handle(c, i, v, q)).await
-        }
+        ApiKey::DescribeCluster => handling.by(|q| api::describe_cluster::handle(c, i, v, q)).await,
         // A key of the table without a handler: a test asks for every key.
         key => {
-            let Versions { min, .. } = received.api.served;
+            let Versions { min, .. } = handling.received.api.served;
             Err(Malformed::Unsupported { key: key as i16, version: min }.into())
         }
     }

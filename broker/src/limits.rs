@@ -74,9 +74,6 @@ pub const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
 /// turn: many clients get something, instead of one all.
 pub const PRESSED_ANSWER_BYTES: usize = 1024 * 1024;
 
-/// What an answer of unknown length waits for before it is made.
-pub const UNKNOWN_ANSWER_BYTES: usize = 256 * 1024;
-
 /// Requests of one connection that were taken and not answered; reading pauses at this number.
 /// Kafka's own clients keep five under way, librdkafka more when its idempotence is off.
 pub const IN_FLIGHT_MAX: usize = 64;
@@ -126,6 +123,10 @@ pub const SMALL_FRAME_BYTES: usize = ottla_wire::limits::READ_AHEAD_BYTES;
 /// Elements of a request that are not worth counting: those of the requests that come often.
 pub const FEW_ELEMENTS: usize = 256;
 
+/// Elements of a request in a small frame that are not counted either. Requests of clients have fewer:
+/// an element that names something takes sixteen bytes and more.
+pub const SMALL_FRAME_ELEMENTS: usize = 1_024;
+
 /// How many connections may wait in the kernel is its own matter; after an accept that failed
 /// (no file descriptors), the next try waits this long.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -143,6 +144,10 @@ pub const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
 /// Partitions of one ListOffsets that are looked up at the same time. Each look-up is a question to
 /// the leader, and by timestamp also a read of a block.
 pub const LOOKUPS_AT_ONCE: usize = 16;
+
+/// Keys of one FindCoordinator that are looked up before others have the thread: less than a
+/// millisecond.
+pub const KEYS_AT_ONCE: usize = 1_000;
 
 /// When less than one part in this many of a Produce frame is kept, what is kept is copied out of
 /// it: a few batches must not keep in memory all that was refused beside them.
@@ -210,7 +215,6 @@ pub const LEAVE_MAX: Duration = Duration::from_secs(1);
 const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX / 2);
 const _: () = assert!(OTHER_FRAME_BYTES_MAX <= CALLS_BYTES_MAX / 2);
 const _: () = assert!(REQUEST_WAIT_MAX.as_secs() < 30);
-const _: () = assert!(UNKNOWN_ANSWER_BYTES > SMALL_ANSWER_BYTES);
 const _: () = assert!(ANSWERS_BYTES_MIN >= FETCH_BYTES_MAX);
 const _: () = assert!(SMALL_FRAME_BYTES < OTHER_FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_STALL_PRESSED.as_secs() < FRAME_TIME_PRESSED.as_secs());

@@ -14,6 +14,9 @@
 //! is answered at once with what is there, and its client is asked to pause for as long as it would
 //! have waited (KIP-219). Such a fetch keeps the memory of its request, and waits for no memory.
 //!
+//! An answer holds memory for all of it, records and the names that it repeats. While a fetch waits for
+//! some, an answer behind it may need some too: then this one goes out without records.
+//!
 //! - v4: isolation level (KIP-98). v5: log start offset (KIP-107).
 //! - v7: fetch sessions (KIP-227). v9: leader epoch (KIP-320). v10: zstd (KIP-110).
 //! - v11: rack and preferred replica (KIP-392): none is preferred, the leader is in the client's zone.
@@ -40,7 +43,8 @@ use ottla_wire::fetch_response::FetchResponse;
 use tokio::time::timeout;
 
 use super::Closes;
-use crate::connection::long_polls::LongPolls;
+use crate::connection::End;
+use crate::connection::long_polls::LongPoll;
 use crate::context::Context;
 use crate::dispatch::RequestMemory;
 use crate::errors::NamedBy;
@@ -107,17 +111,23 @@ impl Fetch {
     pub async fn answer(
         self,
         context: &Context,
-        long_polls: &LongPolls,
-    ) -> (FetchResponse, Option<Reservation>) {
-        let may_wait = matches!(self.memory, PlanMemory::Plan(_));
+        long_poll: &LongPoll,
+    ) -> Result<(FetchResponse, Option<Reservation>), End> {
         let wanted = Arc::clone(&self.read.partitions);
-        let (fetched, held) = read(context, long_polls, self.client, self.read, may_wait).await;
+        let reading = Reading {
+            context,
+            long_poll,
+            client: self.client,
+            may_wait: matches!(self.memory, PlanMemory::Plan(_)),
+            besides: self.plan.answer_bytes(),
+        };
+        let (fetched, held) = reading.read(self.read).await?;
         let response = FetchResponse {
             throttle_time_ms: i32::try_from(self.throttle.as_millis()).unwrap_or(i32::MAX),
             error_code: self.error.map_or(0, |error| error.code()),
             topics: self.plan.answer(&wanted, fetched, self.named_by),
         };
-        (response, held)
+        Ok((response, held))
     }
 }
 
@@ -147,51 +157,92 @@ fn to_read_at_all(
     }
 }
 
+/// What the answer to a Fetch brings, and the memory that it holds.
+type Brought = (Vec<FetchedPartition>, Option<Reservation>);
+
 /// Reads, and sets memory aside for the answer.
 ///
 /// How much there is to read is known only when it was read, and a fetch that waits for records
 /// must not hold memory for them. So: what was read is kept when there is memory for it. Otherwise
 /// it is let go, and read again when there is some; less of it, so that there is some for others.
 /// When there is none for long, or the fetch may not wait, offsets are answered without records.
-async fn read(
-    context: &Context,
-    long_polls: &LongPolls,
+struct Reading<'a> {
+    context: &'a Context,
+    long_poll: &'a LongPoll,
     client: IpAddr,
-    wanted: Read,
     may_wait: bool,
-) -> (Vec<FetchedPartition>, Option<Reservation>) {
-    let at_once = Read { max_wait: Duration::ZERO, ..wanted.clone() };
-    let mut fetched = tokio::select! {
-        biased;
-        fetched = context.reader.fetch(wanted) => fetched,
-        // The broker stops, or the client has left: what is there now, instead of an answer that
-        // never comes.
-        () = context.until_draining() => context.reader.fetch(at_once.clone()).await,
-        () = long_polls.ended() => context.reader.fetch(at_once.clone()).await,
-    };
-    let bytes = length(&fetched);
-    if bytes <= limits::SMALL_ANSWER_BYTES {
-        return (fetched, None);
+    /// Bytes of the answer besides records: most answers have few, those that echo very many names
+    /// have megabytes.
+    besides: usize,
+}
+
+impl Reading<'_> {
+    async fn read(&self, wanted: Read) -> Result<Brought, End> {
+        let reader = &self.context.reader;
+        let at_once = Read { max_wait: Duration::ZERO, ..wanted.clone() };
+        let mut fetched = tokio::select! {
+            biased;
+            fetched = reader.fetch(wanted) => fetched,
+            // The broker stops, the client has left, or an answer behind this one needs memory: what is
+            // there now, instead of an answer that never comes.
+            () = self.context.until_draining() => reader.fetch(at_once.clone()).await,
+            () = self.long_poll.ended() => reader.fetch(at_once.clone()).await,
+        };
+        let bytes = length(&fetched) + self.besides;
+        if bytes <= limits::SMALL_ANSWER_BYTES {
+            return Ok((fetched, None));
+        }
+        if let Some(held) = self.context.answers.try_reserve(self.client, bytes) {
+            return Ok((fetched, Some(held)));
+        }
+        let first_batch = first_batch_length(&fetched);
+        let some = length(&fetched).min(limits::PRESSED_ANSWER_BYTES.max(first_batch));
+        fetched.iter_mut().for_each(|fetched| fetched.records = Records::default());
+        if !self.may_wait {
+            return Ok((fetched, self.without_records().await?));
+        }
+        // A batch may be longer than the whole budget. It goes out all the same, alone.
+        let most = self.context.answers.total();
+        let Some(mut held) = self.reserve(most.min(some + self.besides)).await else {
+            return Ok((fetched, self.without_records().await?));
+        };
+        drop(fetched);
+        let mut fetched = reader.fetch(Read { max_bytes: some, ..at_once }).await;
+        if length(&fetched) + self.besides > held.bytes() && held.bytes() < most {
+            // Another batch than before is the first now, and longer than all that was granted.
+            fetched.iter_mut().for_each(|fetched| fetched.records = Records::default());
+        }
+        held.resize(length(&fetched) + self.besides);
+        Ok((fetched, Some(held)))
     }
-    if let Some(held) = context.answers.try_reserve(client, bytes) {
-        return (fetched, Some(held));
+
+    /// Waits for memory; `None` when there is none for long, or an answer behind this one needs some:
+    /// that one would wait for this one, and hold what this one waits for.
+    async fn reserve(&self, bytes: usize) -> Option<Reservation> {
+        let reserve = self.context.answers.reserve(self.client, bytes);
+        tokio::select! {
+            biased;
+            granted = timeout(limits::REQUEST_WAIT_MAX, reserve) => granted.ok()?.ok(),
+            () = self.long_poll.ended() => None,
+        }
     }
-    let some = bytes.min(limits::PRESSED_ANSWER_BYTES.max(first_batch_length(&fetched)));
-    fetched.iter_mut().for_each(|fetched| fetched.records = Records::default());
-    if !may_wait {
-        return (fetched, None);
+
+    /// The memory of an answer without records. A fetch that may not wait holds the memory of its
+    /// request, and does not wait for this either.
+    async fn without_records(&self) -> Result<Option<Reservation>, End> {
+        let bytes = self.besides;
+        if bytes <= limits::SMALL_ANSWER_BYTES {
+            return Ok(None);
+        }
+        let held = match self.may_wait {
+            true => {
+                let reserve = self.context.answers.reserve(self.client, bytes);
+                timeout(limits::REQUEST_WAIT_MAX, reserve).await.ok().and_then(Result::ok)
+            }
+            false => self.context.answers.try_reserve(self.client, bytes),
+        };
+        held.map(Some).ok_or(End::NoAnswerMemory { bytes })
     }
-    let reserve = context.answers.reserve(client, some);
-    let mut held = match timeout(limits::REQUEST_WAIT_MAX, reserve).await {
-        Ok(Ok(held)) => held,
-        // A batch longer than the whole budget; it must go out all the same.
-        Ok(Err(_)) => context.answers.charge(client, some),
-        Err(_) => return (fetched, None),
-    };
-    drop(fetched);
-    let fetched = context.reader.fetch(Read { max_bytes: some, ..at_once }).await;
-    held.resize(length(&fetched));
-    (fetched, Some(held))
 }
 
 fn length(fetched: &[FetchedPartition]) -> usize {

@@ -15,6 +15,8 @@
 //!
 //! Source: `FindCoordinatorRequest.json`, `KafkaApis.handleFindCoordinatorRequest`.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::ResponseError as Kafka;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -23,8 +25,8 @@ use ottla_model::GroupId;
 
 use super::text::{kafka_text, text};
 use crate::context::{ConnectionInfo, Context};
-use crate::errors;
-use crate::group::Groups;
+use crate::group::{Coordinators, Groups};
+use crate::{errors, limits};
 
 /// The key type of groups; 1 are transactional ids, 2 share partitions.
 const GROUP: i8 = 0;
@@ -39,20 +41,25 @@ pub async fn handle(
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    answer(&context.groups, version, request)
+    answer(&context.groups, version, request).await
 }
 
-pub(super) fn answer(
+pub(super) async fn answer(
     groups: &Groups,
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let find = |key: &StrBytes| find(groups, request.key_type, key);
+    let mut finder = Finder::new(groups.coordinators(), request.key_type);
     if version >= MANY_KEYS {
-        let coordinators = request.coordinator_keys.iter().map(find).collect();
+        let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
+        for keys in request.coordinator_keys.chunks(limits::KEYS_AT_ONCE) {
+            coordinators.extend(keys.iter().map(|key| finder.find(key)));
+            // Other connections of this thread come first now.
+            tokio::task::yield_now().await;
+        }
         return FindCoordinatorResponse::default().with_coordinators(coordinators);
     }
-    let found = find(&request.key);
+    let found = finder.find(&request.key);
     FindCoordinatorResponse::default()
         .with_error_code(found.error_code)
         .with_error_message(found.error_message)
@@ -61,18 +68,37 @@ pub(super) fn answer(
         .with_port(found.port)
 }
 
-fn find(groups: &Groups, key_type: i8, key: &StrBytes) -> Coordinator {
-    if key_type != GROUP {
-        let reason = "only consumer groups have a coordinator in this version of Ottla";
-        return none(key, Kafka::InvalidRequest, Some(reason));
+/// Finds coordinators for one request.
+struct Finder {
+    coordinators: Coordinators,
+    key_type: i8,
+    /// The brokers' host names by id. The entries of an answer share them, so that an answer with many
+    /// keys takes little more memory than its request.
+    hosts: BTreeMap<i32, StrBytes>,
+}
+
+impl Finder {
+    fn new(coordinators: Coordinators, key_type: i8) -> Self {
+        Self { coordinators, key_type, hosts: BTreeMap::new() }
     }
-    match groups.coordinator(&GroupId(text(key))) {
-        Ok(broker) => Coordinator::default()
-            .with_key(key.clone())
-            .with_node_id(BrokerId(broker.author.broker.0))
-            .with_host(kafka_text(&broker.host))
-            .with_port(i32::from(broker.port)),
-        Err(error) => none(key, errors::group(error), None),
+
+    fn find(&mut self, key: &StrBytes) -> Coordinator {
+        if self.key_type != GROUP {
+            let reason = "only consumer groups have a coordinator in this version of Ottla";
+            return none(key, Kafka::InvalidRequest, Some(reason));
+        }
+        match self.coordinators.of(&GroupId(text(key))) {
+            Ok(broker) => {
+                let id = broker.author.broker.0;
+                let host = self.hosts.entry(id).or_insert_with(|| kafka_text(&broker.host));
+                Coordinator::default()
+                    .with_key(key.clone())
+                    .with_node_id(BrokerId(id))
+                    .with_host(host.clone())
+                    .with_port(i32::from(broker.port))
+            }
+            Err(error) => none(key, errors::group(error), None),
+        }
     }
 }
 

@@ -36,34 +36,70 @@ use uuid::Uuid;
 use crate::context::{ConnectionInfo, Context};
 use crate::{errors, limits, placement, topics};
 
-/// Answers a request.
-pub async fn handle(
-    context: &Context,
-    connection: &ConnectionInfo,
+/// The topics that a request asks for. They are found, and created, before the answer is made: that
+/// may wait for the control plane, and holds no memory of answers meanwhile.
+pub struct Found {
     version: i16,
-    request: MetadataRequest,
-) -> MetadataResponse {
+    topics: Vec<FoundTopic>,
+}
+
+/// Finds the topics that a request asks for, and creates those that it may.
+pub async fn find(context: &Context, version: i16, request: MetadataRequest) -> Found {
     let may_create =
         context.options.auto_create_topics && (version < 4 || request.allow_auto_topic_creation);
     let wants_all = match &request.topics {
         None => true,
         Some(topics) => version == 0 && topics.is_empty(),
     };
-    let found: Vec<Found> = if wants_all {
-        context.view.topics().into_iter().map(Found::Topic).collect()
+    let topics = if wants_all {
+        context.view.topics().into_iter().map(FoundTopic::Topic).collect()
     } else {
-        find(context, request.topics.unwrap_or_default(), may_create).await
+        find_named(context, request.topics.unwrap_or_default(), may_create).await
     };
+    Found { version, topics }
+}
 
-    // After the topics: one that was just created must not miss the broker that serves it.
-    let brokers = placement::serving(context.view.brokers());
-    let az = placement::client_az(&connection.client_id, &brokers, &context.options.az);
-    let topics = found.into_iter().map(|found| topic_response(found, version, &az, &brokers));
-    MetadataResponse::default()
-        .with_topics(topics.collect())
-        .with_brokers(brokers.iter().map(broker_response).collect())
-        .with_cluster_id(Some(StrBytes::from(context.cluster.to_string())))
-        .with_controller_id(BrokerId(controller(&brokers, context)))
+impl Found {
+    /// Bytes that the answer takes while it is made, as a structure and encoded; not less.
+    pub fn answer_bytes(&self, context: &Context) -> usize {
+        let brokers = context.view.brokers();
+        let of_broker = |broker: &BrokerInfo| {
+            let text = broker.host.len() + broker.az.0.len();
+            size_of::<MetadataResponseBroker>() + BROKER_FIELDS_BYTES + 2 * text
+        };
+        let of_topic = |topic: &FoundTopic| match topic {
+            FoundTopic::Topic(topic) => {
+                let replicas = usize::try_from(topic.replication_factor).unwrap_or(1).max(1);
+                let nodes = replicas.min(brokers.len()) * size_of::<BrokerId>();
+                // Replicas and those in sync: in two lists of their own, and encoded.
+                let each =
+                    size_of::<MetadataResponsePartition>() + PARTITION_FIELDS_BYTES + 4 * nodes;
+                2 * topic.name.as_str().len()
+                    + usize::try_from(topic.partitions).unwrap_or(0) * each
+            }
+            // The structure shares the request's string.
+            FoundTopic::Missing { name, .. } => name.as_ref().map_or(0, |name| name.len()),
+        };
+        let topics = self.topics.len() * (size_of::<MetadataResponseTopic>() + TOPIC_FIELDS_BYTES);
+        ANSWER_FIELDS_BYTES
+            + brokers.iter().map(of_broker).sum::<usize>()
+            + topics
+            + self.topics.iter().map(of_topic).sum::<usize>()
+    }
+
+    /// The answer.
+    pub fn answer(self, context: &Context, connection: &ConnectionInfo) -> MetadataResponse {
+        let Self { version, topics } = self;
+        // After the topics: one that was just created must not miss the broker that serves it.
+        let brokers = placement::serving(context.view.brokers());
+        let az = placement::client_az(&connection.client_id, &brokers, &context.options.az);
+        let topics = topics.into_iter().map(|found| topic_response(found, version, &az, &brokers));
+        MetadataResponse::default()
+            .with_topics(topics.collect())
+            .with_brokers(brokers.iter().map(broker_response).collect())
+            .with_cluster_id(Some(StrBytes::from(context.cluster.to_string())))
+            .with_controller_id(BrokerId(controller(&brokers, context)))
+    }
 }
 
 /// The answer when there is no memory for one: it has no broker, which clients take for a failed update
@@ -72,17 +108,26 @@ pub fn no_answer_now() -> MetadataResponse {
     MetadataResponse::default()
 }
 
-/// What a request's topic turned out to be.
-enum Found {
+/// Header, throttle time, cluster id, controller, counts: at most so many bytes.
+const ANSWER_FIELDS_BYTES: usize = 128;
+/// The fields of a broker without its texts.
+const BROKER_FIELDS_BYTES: usize = 24;
+/// The fields of a topic without its name.
+const TOPIC_FIELDS_BYTES: usize = 40;
+/// The fields of a partition without its replicas.
+const PARTITION_FIELDS_BYTES: usize = 32;
+
+/// A topic that a request asks for.
+enum FoundTopic {
     Topic(Arc<TopicInfo>),
     Missing { name: Option<WireName>, id: Uuid, error: Kafka },
 }
 
-async fn find(
+async fn find_named(
     context: &Context,
     wanted: Vec<MetadataRequestTopic>,
     may_create: bool,
-) -> Vec<Found> {
+) -> Vec<FoundTopic> {
     let mut found = Vec::with_capacity(wanted.len().min(limits::TOPICS_PER_REQUEST_MAX));
     let mut seen = BTreeSet::new();
     let mut creations = if may_create { limits::TOPICS_PER_REQUEST_MAX } else { 0 };
@@ -107,12 +152,12 @@ async fn find_one(
     wanted: MetadataRequestTopic,
     creations: &mut usize,
     deadline: Instant,
-) -> Found {
+) -> FoundTopic {
     let MetadataRequestTopic { name, topic_id: id, .. } = wanted;
-    let missing = |name, error| Found::Missing { name, id, error };
+    let missing = |name, error| FoundTopic::Missing { name, id, error };
     let Some(name) = name else {
         return match topics::by_id(&context.view, id) {
-            Ok(topic) => Found::Topic(topic),
+            Ok(topic) => FoundTopic::Topic(topic),
             Err(error) => missing(None, error),
         };
     };
@@ -121,26 +166,26 @@ async fn find_one(
         Err(error) => return missing(Some(name), errors::name(&error).kafka),
     };
     if let Some(topic) = context.view.topic_by_name(&checked) {
-        return Found::Topic(topic);
+        return FoundTopic::Topic(topic);
     }
     let Some(left) = creations.checked_sub(1) else {
         return missing(Some(name), Kafka::UnknownTopicOrPartition);
     };
     *creations = left;
     match topics::create_automatically(context, checked, deadline).await {
-        Ok(topic) => Found::Topic(topic),
+        Ok(topic) => FoundTopic::Topic(topic),
         Err(error) => missing(Some(name), error.kafka),
     }
 }
 
 fn topic_response(
-    found: Found,
+    found: FoundTopic,
     version: i16,
     az: &Az,
     brokers: &[BrokerInfo],
 ) -> MetadataResponseTopic {
     match found {
-        Found::Topic(topic) => MetadataResponseTopic::default()
+        FoundTopic::Topic(topic) => MetadataResponseTopic::default()
             .with_name(Some(WireName(StrBytes::from(topic.name.as_str().to_owned()))))
             .with_topic_id(Uuid::from_u128(topic.id.0))
             .with_partitions(
@@ -148,7 +193,7 @@ fn topic_response(
                     .map(|index| partition_response(&topic, index, az, brokers))
                     .collect(),
             ),
-        Found::Missing { name, id, error } => {
+        FoundTopic::Missing { name, id, error } => {
             // Only version 12 and later have room for "no name".
             let name = if version >= 12 { name } else { Some(name.unwrap_or_default()) };
             MetadataResponseTopic::default()

@@ -37,6 +37,7 @@ use kafka_protocol::messages::{
 use ottla_control_api::view::TopicInfo;
 use ottla_format::command::CommittedOffset;
 use ottla_model::{GroupId, PartitionId, PartitionIndex, TopicId, TopicName};
+use ottla_storage::write::Reservation;
 use tokio::time::Instant;
 
 use super::text::{kafka_text, text};
@@ -56,7 +57,7 @@ pub async fn handle(
     connection: &ConnectionInfo,
     version: i16,
     request: OffsetFetchRequest,
-) -> OffsetFetchResponse {
+) -> (OffsetFetchResponse, Option<Reservation>) {
     answer(&context.groups, connection, &*context.view, version, request).await
 }
 
@@ -84,24 +85,56 @@ pub(super) async fn answer(
     topics: &impl Topics,
     version: i16,
     request: OffsetFetchRequest,
-) -> OffsetFetchResponse {
+) -> (OffsetFetchResponse, Option<Reservation>) {
     let asked = asked_of(version, request);
-    let held = groups.reserve(connection.address.ip(), asked_bytes(&asked));
+    let mut held = groups.reserve(connection.address.ip(), asked_bytes(&asked));
     let deadline = Instant::now() + LOAD_WAIT;
     let mut responses = Vec::with_capacity(asked.len());
     for (group, asked) in asked {
-        let fetched = if held.is_some() {
-            fetch(groups, topics, &group, asked, deadline).await
-        } else {
-            Err((GroupError::Loading, asked.unwrap_or_default()))
+        let fetched = match &mut held {
+            Some(held) => {
+                let fetched = fetch(groups, topics, &group, asked, deadline).await;
+                fetched.and_then(|fetched| {
+                    // A short request may ask for very many offsets, and for those of many groups.
+                    let has_room = held.try_grow(response_bytes(&fetched));
+                    if has_room {
+                        Ok(fetched)
+                    } else {
+                        Err((GroupError::Loading, asked_in(fetched)))
+                    }
+                })
+            }
+            None => Err((GroupError::Loading, asked.unwrap_or_default())),
         };
         if version < MANY_GROUPS {
-            return single_response(version, fetched);
+            return (single_response(version, fetched), held);
         }
         let group = KafkaGroupId(kafka_text(group.as_str()));
         responses.push(group_response(fetched).with_group_id(group));
     }
-    OffsetFetchResponse::default().with_groups(responses)
+    (OffsetFetchResponse::default().with_groups(responses), held)
+}
+
+/// Bytes of a group's offsets in the response.
+fn response_bytes(fetched: &[Fetched]) -> usize {
+    let of_offset = |(_, offset): &(i32, Option<CommittedOffset>)| {
+        let metadata = offset.as_ref().map_or(0, |offset| offset.metadata.len());
+        size_of::<OffsetFetchResponsePartitions>() + metadata
+    };
+    let of_topic = |topic: &Fetched| {
+        let offsets = topic.partitions.iter().map(of_offset).sum::<usize>();
+        size_of::<OffsetFetchResponseTopics>() + topic.name.len() + offsets
+    };
+    fetched.iter().map(of_topic).sum()
+}
+
+/// The partitions again that offsets were fetched for.
+fn asked_in(fetched: Vec<Fetched>) -> Vec<Asked> {
+    let asked = fetched.into_iter().map(|topic| Asked {
+        name: topic.name,
+        partitions: topic.partitions.into_iter().map(|(index, _)| index).collect(),
+    });
+    asked.collect()
 }
 
 /// What a client asks for, group by group. The frame is not kept for it.

@@ -24,6 +24,7 @@ pub(super) fn ended(connection: &ConnectionInfo, end: &End) {
         // A defect, and no client's doing.
         End::Encode(_) => closing!(error),
         End::SlowReader => closing!(warn),
+        End::NoAnswerMemory { .. } => closing!(warn),
         End::Frame(_) => closing!(warn),
         End::Malformed(error) if error.is_unsupported() => closing!(warn),
         End::Malformed(_) => closing!(warn),

@@ -96,6 +96,12 @@ pub(crate) enum End {
     /// The client does not read its answers.
     #[error("the client does not read its answers")]
     SlowReader,
+    /// There was no memory for an answer, and it cannot be made smaller.
+    #[error("no memory for an answer of {bytes} bytes: other clients do not take theirs")]
+    NoAnswerMemory {
+        /// Its length, or as much as it may need.
+        bytes: usize,
+    },
     /// A frame that cannot be one, or that did not come whole.
     #[error(transparent)]
     Frame(FrameError),
@@ -136,6 +142,7 @@ impl End {
             Self::Drained => Some("drain"),
             Self::Idle => Some("idle"),
             Self::SlowReader => Some("slow_reader"),
+            Self::NoAnswerMemory { .. } => Some("no_answer_memory"),
             Self::Frame(_) => Some("frame"),
             Self::Malformed(error) if error.is_unsupported() => Some("unsupported"),
             Self::Malformed(_) => Some("malformed"),
@@ -204,7 +211,7 @@ async fn serve_halves(context: &Arc<Context>, socket: TcpStream, info: &mut Conn
     let (outgoing, queue) = mpsc::channel(limits::IN_FLIGHT_MAX);
     let long_polls = LongPolls::new();
     let read = read::requests(context, input, info, outgoing, long_polls.clone());
-    let write = write::answers(&context.answers, &context.metrics.kafka, output, queue);
+    let write = write::answers(&context.metrics.kafka, output, queue);
     tokio::pin!(read, write);
     tokio::select! {
         end = &mut read => match end {

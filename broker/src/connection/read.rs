@@ -17,7 +17,7 @@ use super::receive::{self, left_for_long};
 use super::unwritten::{ReadyAnswer, Unwritten};
 use super::{End, Outgoing, Ready};
 use crate::context::{ConnectionInfo, Context};
-use crate::dispatch::{self, Received, Reply, RequestMemory, Started};
+use crate::dispatch::{self, AnswerMemory, Received, Reply, RequestMemory, Started};
 use crate::limits;
 
 /// Reads and starts requests until the connection ends; returns why. The writing half then has all
@@ -29,16 +29,18 @@ pub(super) async fn requests(
     outgoing: mpsc::Sender<Outgoing>,
     long_polls: LongPolls,
 ) -> End {
+    let client = info.address.ip();
     let mut half = ReadingHalf {
         context,
         frames: FrameReader::new(input),
-        client: info.address.ip(),
+        client,
+        answers: AnswerMemory::new(context.answers.clone(), client, long_polls.clone()),
         info,
         outgoing,
         long_polls,
         in_flight: Arc::new(Semaphore::new(limits::IN_FLIGHT_MAX)),
         fetches: Arc::new(Semaphore::new(limits::FETCHES_IN_FLIGHT_MAX)),
-        unwritten: Unwritten::new(),
+        unwritten: Unwritten::new(context.answers.clone(), client),
         undecided: watch::Sender::new(0),
         waiting: Arc::new(AtomicU32::new(0)),
     };
@@ -72,6 +74,7 @@ struct ReadingHalf<'a> {
     in_flight: Arc<Semaphore>,
     fetches: Arc<Semaphore>,
     unwritten: Unwritten,
+    answers: AnswerMemory,
     /// Produce requests that were buffered and not decided.
     undecided: watch::Sender<usize>,
     /// The same number, where the write path looks whether waiting longer gains anything.
@@ -89,18 +92,22 @@ impl ReadingHalf<'_> {
         self.context.metrics.kafka.received_bytes.add(frame.len() as u64 + 4);
 
         let received = Received::parse(frame, arrival, self.info)?;
-        let memory = RequestMemory::new(held, &received);
+        let memory =
+            receive::memory(self.context, &self.frames, self.client, held, &received).await?;
         let api = received.api.name;
         let mut decoded = None;
         let started = match (received.api.key, memory) {
             (ApiKey::Produce, RequestMemory { frame: Some(reservation), decoded: more }) => {
                 decoded = more;
                 let waiting = self.waiting.clone();
-                dispatch::produce(self.context, self.info, received, reservation, waiting).await?
+                let answers = self.answers.clone();
+                dispatch::produce(self.context, self.info, received, reservation, waiting, answers)
+                    .await?
             }
             (key, memory) => {
-                let long_polls = &self.long_polls;
-                let other = dispatch::other(self.context, self.info, received, memory, long_polls);
+                let (polls, answers) = (&self.long_polls, &self.answers);
+                let other =
+                    dispatch::other(self.context, self.info, received, memory, polls, answers);
                 if dispatch::waits_for_members(key) {
                     tokio::select! {
                         biased;
@@ -160,12 +167,11 @@ impl ReadingHalf<'_> {
         reply: BoxFuture<'static, Result<Reply, End>>,
         decoded: Option<Reservation>,
     ) -> impl Future<Output = Result<ReadyAnswer, End>> + 'static {
-        let (context, unwritten) = (self.context.clone(), self.unwritten.clone());
-        let client = self.client;
+        let unwritten = self.unwritten.clone();
         async move {
             let reply = reply.await?;
             drop(decoded);
-            Ok(unwritten.ready(&context.answers, client, reply))
+            Ok(unwritten.ready(reply))
         }
     }
 

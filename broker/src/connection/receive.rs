@@ -1,8 +1,8 @@
 //! Receiving a frame: its bytes, and the memory that they may take.
 //!
 //! What fits the read-ahead is read first, and holds nothing of a budget. A small Produce then waits
-//! for its length, whole; any other small request waits for nothing, so that heartbeats, fetches and
-//! metadata go on when the write path is full. A large frame takes its bytes from the budget step by
+//! for its length, whole; any other small request waits for nothing (unless it has thousands of elements), so
+//! that heartbeats, fetches and metadata go on when the write path is full. A large frame takes its bytes from the budget step by
 //! step, each step as long as what has come: what a client claims costs it as many bytes as it costs
 //! us. Why frames that wait for each other's memory get done all the same stands with [`Budget`].
 //!
@@ -11,7 +11,7 @@
 //! Produce has the write path's. Fetch, JoinGroup and SyncGroup have `requests`, which they hold until
 //! they are decoded: what waits for records or for other members is counted elsewhere. All others have
 //! `calls`, which they hold until the control plane or the store has answered, or its deadline has
-//! passed. So a control plane that hangs does not keep a consumer from fetching or joining.
+//! passed, and until there is memory for their answer. So a control plane that hangs does not keep a consumer from fetching or joining.
 //!
 //! # A sender that pauses
 //!
@@ -28,12 +28,13 @@ use kafka_protocol::messages::ApiKey;
 use ottla_env::net::{self, OwnedReadHalf};
 use ottla_storage::write::{Budget, BudgetError, Reservation};
 use ottla_wire::frame::{FrameError, FrameHead, FrameReader};
+use ottla_wire::limits::ELEMENT_BYTES;
 use tokio::time::{Instant, timeout};
 
 use super::End;
 use crate::api::Closes;
 use crate::context::Context;
-use crate::dispatch::Malformed;
+use crate::dispatch::{Malformed, Received, RequestMemory};
 use crate::limits;
 
 /// Reads the frame that `head` begins. A Produce and a large frame of any kind hold their bytes in
@@ -64,6 +65,27 @@ pub(super) async fn frame(
         false => None,
     };
     Ok((frame, held))
+}
+
+/// The memory of a request. A small frame holds none; when it has very many elements, what they take
+/// once they are decoded is waited for.
+pub(super) async fn memory(
+    context: &Context,
+    frames: &FrameReader<OwnedReadHalf>,
+    client: IpAddr,
+    frame: Option<Reservation>,
+    received: &Received,
+) -> Result<RequestMemory, End> {
+    if let Some(frame) = frame {
+        return Ok(RequestMemory::beside(frame, received));
+    }
+    if received.elements <= limits::SMALL_FRAME_ELEMENTS {
+        return Ok(RequestMemory::default());
+    }
+    let budget = budget_of(context, received.api.key as i16);
+    let granted = budget.reserve(client, received.elements * ELEMENT_BYTES);
+    let decoded = while_connected(frames.get_ref(), granted).await?.map_err(too_long)?;
+    Ok(RequestMemory { frame: None, decoded: Some(decoded) })
 }
 
 fn budget_of(context: &Context, api_key: i16) -> Budget {

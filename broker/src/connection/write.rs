@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use ottla_storage::write::Budget;
 use ottla_telemetry::metrics::KafkaMetrics;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -23,10 +22,8 @@ use tokio::time::{Instant, timeout};
 use super::{End, Outgoing, Ready};
 use crate::limits;
 
-/// Writes answers until the reading half has handed over its last and all are out. `memory` is the
-/// budget that answers are held in.
+/// Writes answers until the reading half has handed over its last and all are out.
 pub(super) async fn answers(
-    memory: &Budget,
     metrics: &KafkaMetrics,
     mut output: impl AsyncWrite + Unpin,
     queue: mpsc::Receiver<Outgoing>,
@@ -42,7 +39,7 @@ pub(super) async fn answers(
             }
             continue;
         };
-        let write = write_answer(memory, metrics, &mut output, next?);
+        let write = write_answer(metrics, &mut output, next?);
         tokio::pin!(write);
         loop {
             tokio::select! {
@@ -87,7 +84,6 @@ impl Waiting {
 }
 
 async fn write_answer(
-    memory: &Budget,
     metrics: &KafkaMetrics,
     output: &mut (impl AsyncWrite + Unpin),
     ready: Ready,
@@ -111,8 +107,7 @@ async fn write_answer(
             progress.note(taken);
         }
         let stalled = progress.since.elapsed();
-        let pressed =
-            stalled >= limits::WRITE_STALL_PRESSED && answer.holds_memory() && memory.has_waiters();
+        let pressed = stalled >= limits::WRITE_STALL_PRESSED && answer.is_wanted_by_others();
         if pressed || stalled >= limits::WRITE_STALL_MAX {
             return Err(End::SlowReader);
         }
@@ -150,6 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use ottla_storage::write::Budget;
     use ottla_telemetry::Metrics;
     use ottla_wire::response::Frame;
     use tokio::io::DuplexStream;
@@ -180,7 +176,8 @@ mod tests {
             let (output, _client) = tokio::io::duplex(8);
             let slots = Arc::new(Semaphore::new(limits::IN_FLIGHT_MAX));
             let output = Some(output);
-            Self { metrics, memory, unwritten: Unwritten::new(), slots, output, _client }
+            let unwritten = Unwritten::new(memory.clone(), CLIENT);
+            Self { metrics, memory, unwritten, slots, output, _client }
         }
 
         fn ready(&self, bytes: usize) -> Ready {
@@ -189,7 +186,9 @@ mod tests {
 
         fn ready_with(&self, body: Bytes) -> Ready {
             let frame = Frame::with_header(1, false, [body]).unwrap();
-            let answer = self.unwritten.ready(&self.memory, CLIENT, Reply { frame, held: None });
+            let is_large = frame.len() > limits::SMALL_ANSWER_BYTES;
+            let held = is_large.then(|| self.memory.try_reserve(CLIENT, frame.len()).unwrap());
+            let answer = self.unwritten.ready(Reply { frame, held });
             let in_flight = self.slots.clone().try_acquire_owned().unwrap();
             Ready { answer, api: "Fetch", arrival: Instant::now(), in_flight }
         }
@@ -202,9 +201,9 @@ mod tests {
             &mut self,
         ) -> (mpsc::Sender<Outgoing>, impl Future<Output = Result<(), End>> + use<>) {
             let (outgoing, queue) = mpsc::channel(limits::IN_FLIGHT_MAX);
-            let (metrics, memory) = (self.metrics.clone(), self.memory.clone());
+            let metrics = self.metrics.clone();
             let output = self.output.take().unwrap();
-            let write = async move { answers(&memory, &metrics.kafka, output, queue).await };
+            let write = async move { answers(&metrics.kafka, output, queue).await };
             (outgoing, write)
         }
     }

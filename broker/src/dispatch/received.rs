@@ -73,13 +73,14 @@ pub(crate) struct RequestMemory {
 }
 
 impl RequestMemory {
-    /// `frame`: what was granted for receiving it.
-    pub fn new(frame: Option<Reservation>, received: &Received) -> Self {
+    /// A request whose frame holds bytes of a budget. What it takes once it is decoded is counted there
+    /// whatever is free: a wait for more of the same budget could last for ever.
+    pub fn beside(frame: Reservation, received: &Received) -> Self {
         let is_large = received.elements > limits::FEW_ELEMENTS;
         let elements = if is_large { received.elements * ELEMENT_BYTES } else { 0 };
         let more = elements + received.grown;
-        let decoded = frame.as_ref().filter(|_| more > 0).map(|frame| frame.charge(more));
-        Self { frame, decoded }
+        let decoded = (more > 0).then(|| frame.charge(more));
+        Self { frame: Some(frame), decoded }
     }
 }
 

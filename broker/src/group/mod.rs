@@ -90,5 +90,5 @@ pub use message::{
 };
 pub use options::GroupOptions;
 pub use placement::coordinator_of;
-pub use service::{Groups, ServingBrokers};
+pub use service::{Coordinators, Groups, ServingBrokers};
 pub use state::{Group, State};

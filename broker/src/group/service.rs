@@ -43,6 +43,18 @@ pub struct Groups {
     pub(super) stop: Arc<watch::Sender<bool>>,
 }
 
+/// The brokers that groups are spread over.
+#[derive(Clone, Debug)]
+pub struct Coordinators(Vec<BrokerInfo>);
+
+impl Coordinators {
+    /// The broker that coordinates a group.
+    pub fn of(&self, group: &GroupId) -> Result<&BrokerInfo, GroupError> {
+        names::check_group_id(group)?;
+        coordinator_of(group, &self.0).ok_or(GroupError::NotAvailable)
+    }
+}
+
 impl Groups {
     /// A coordinator without any group in memory; each is loaded when it is first asked for, or by
     /// [`Groups::take_over`].
@@ -62,8 +74,12 @@ impl Groups {
 
     /// The broker that coordinates a group.
     pub fn coordinator(&self, group: &GroupId) -> Result<BrokerInfo, GroupError> {
-        names::check_group_id(group)?;
-        coordinator_of(group, &(self.brokers)()).cloned().ok_or(GroupError::NotAvailable)
+        self.coordinators().of(group).cloned()
+    }
+
+    /// The brokers of now, to find the coordinators of many groups.
+    pub fn coordinators(&self) -> Coordinators {
+        Coordinators((self.brokers)())
     }
 
     /// JoinGroup. Answered when the next generation begins, which can take the longest rebalance

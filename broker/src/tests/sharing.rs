@@ -145,3 +145,129 @@ async fn a_look_up_that_hangs_is_answered_when_its_time_is_over() {
     assert!(began.elapsed() < SOON);
     assert_eq!(answer.topics[0].partitions[0].error_code, Kafka::RequestTimedOut.code());
 }
+
+/// An address that holds memory of answers for as long as a test likes.
+const OTHER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 9));
+const A_MOMENT: Duration = Duration::from_millis(100);
+
+/// A request of 20 names of a thousand bytes that its answer repeats.
+fn echo() -> ListOffsetsRequest {
+    let topics = (0..20).map(|n| {
+        ListOffsetsTopic::default()
+            .with_name(name(&format!("{n:01000}")))
+            .with_partitions(vec![ListOffsetsPartition::default()])
+    });
+    ListOffsetsRequest::default().with_topics(topics.collect())
+}
+
+#[tokio::test]
+async fn an_answer_is_not_made_before_there_is_memory_for_it() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    let all = context.answers.charge(OTHER, context.answers.total());
+    let id = client.send(1, &echo()).await;
+    assert!(timeout(A_MOMENT, client.receive_raw()).await.is_err(), "it waits");
+    assert_eq!(context.answers.used(), context.answers.total());
+    // Small ones of others do not wait.
+    let mut other = world.client().await;
+    let answer = timeout(SOON, other.call(12, &metadata("new"))).await.unwrap();
+    assert_eq!(answer.brokers.len(), 1);
+    drop(all);
+    let answer = timeout(SOON, client.receive::<ListOffsetsRequest>(1, id)).await.unwrap();
+    assert_eq!(answer.topics.len(), 20);
+    until(|| context.answers.used() == 0).await;
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_when_an_answer_behind_it_needs_memory_and_the_next_waits_again() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    let in_front = client.send(12, &fetch("t", 0, 60_000)).await;
+    let behind = client.send(1, &echo()).await;
+    let answer = timeout(SOON, client.receive::<FetchRequest>(12, in_front)).await.unwrap();
+    assert_eq!(answer.responses[0].partitions[0].error_code, 0);
+    let answer = timeout(SOON, client.receive::<ListOffsetsRequest>(1, behind)).await.unwrap();
+    assert_eq!(answer.topics.len(), 20);
+    client.send(12, &fetch("t", 0, 60_000)).await;
+    assert!(timeout(A_MOMENT, client.receive_raw()).await.is_err(), "it waits");
+}
+
+#[tokio::test]
+async fn a_small_answer_does_not_end_the_long_poll_in_front_of_it() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    client.send(12, &fetch("t", 0, 60_000)).await;
+    client.send(12, &metadata("t")).await;
+    assert!(timeout(A_MOMENT, client.receive_raw()).await.is_err(), "it waits");
+}
+
+#[tokio::test]
+async fn a_fetch_that_waits_for_memory_gives_way_to_an_answer_behind_it() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    let value = "x".repeat(100_000);
+    let batch = crate::testing::batch(&[value.as_str()]);
+    assert_eq!(produced(&mut client, "t", batch).await.error_code, 0);
+    let all = context.answers.charge(OTHER, context.answers.total());
+    let in_front = client.send(12, &fetch("t", 0, 60_000)).await;
+    until(|| context.answers.has_waiters()).await;
+    let behind = client.send(1, &echo()).await;
+    let answer = timeout(SOON, client.receive::<FetchRequest>(12, in_front)).await.unwrap();
+    let partition = &answer.responses[0].partitions[0];
+    assert_eq!(partition.high_watermark, 1);
+    assert!(partition.records.as_ref().is_none_or(|records| records.is_empty()));
+    drop(all);
+    timeout(SOON, client.receive::<ListOffsetsRequest>(1, behind)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_names_in_the_answer_to_a_fetch_hold_memory() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    let topics = (0..20).map(|n| {
+        FetchTopic::default()
+            .with_topic(name(&format!("{n:01000}")))
+            .with_partitions(vec![FetchPartition::default()])
+    });
+    let request = FetchRequest::default().with_max_bytes(1).with_topics(topics.collect());
+    let all = context.answers.charge(OTHER, context.answers.total());
+    let id = client.send(12, &request).await;
+    assert!(timeout(A_MOMENT, client.receive_raw()).await.is_err(), "it waits");
+    drop(all);
+    let answer = timeout(SOON, client.receive::<FetchRequest>(12, id)).await.unwrap();
+    assert_eq!(answer.responses.len(), 20);
+}
+
+#[tokio::test]
+async fn metadata_that_waits_for_a_creation_holds_no_memory_of_answers() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    world.control.set_away(true);
+    client.send(12, &metadata("new")).await;
+    assert!(timeout(A_MOMENT, client.receive_raw()).await.is_err(), "it waits");
+    assert_eq!(context.answers.used(), 0);
+}
+
+#[tokio::test]
+async fn a_small_frame_of_very_many_elements_holds_memory_while_its_answer_waits() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    let all = context.answers.charge(OTHER, context.answers.total());
+    let key = kafka_protocol::protocol::StrBytes::from_static_str("k");
+    let request = kafka_protocol::messages::FindCoordinatorRequest::default()
+        .with_coordinator_keys(vec![key; 4_000]);
+    client.send(4, &request).await;
+    until(|| context.answers.has_waiters()).await;
+    assert!(context.calls.used() >= 4_000 * 200, "{}", context.calls.used());
+    drop(all);
+    timeout(SOON, client.receive_raw()).await.unwrap().unwrap();
+    until(|| context.calls.used() == 0).await;
+}

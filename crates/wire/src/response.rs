@@ -15,6 +15,9 @@ use crate::limits::WRITE_SLICES_MAX;
 #[error("the answer cannot be encoded: {0}")]
 pub struct EncodeError(pub String);
 
+/// Bytes of the length field.
+const LENGTH_BYTES: usize = 4;
+
 /// One response frame, its length field included, as pieces that go out one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
@@ -23,6 +26,16 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// The length of the frame that [`Frame::encode`] makes, in bytes.
+    pub fn encoded_length(
+        api: &Api,
+        version: i16,
+        body: &impl Encodable,
+    ) -> Result<usize, EncodeError> {
+        let size = body.compute_size(version).map_err(|error| EncodeError(error.to_string()))?;
+        Ok(LENGTH_BYTES + header_bytes(api.response_is_flexible(version)) + size)
+    }
+
     /// Encodes an answer of `api` in `version`.
     pub fn encode(
         api: &Api,
@@ -45,8 +58,7 @@ impl Frame {
         body: impl IntoIterator<Item = Bytes>,
     ) -> Result<Self, EncodeError> {
         let mut pieces: VecDeque<Bytes> = body.into_iter().filter(|p| !p.is_empty()).collect();
-        let header_bytes = if flexible { 5 } else { 4 };
-        let after_length = header_bytes + pieces.iter().map(Bytes::len).sum::<usize>();
+        let after_length = header_bytes(flexible) + pieces.iter().map(Bytes::len).sum::<usize>();
         let length_field = i32::try_from(after_length)
             .map_err(|_| EncodeError(format!("{after_length} bytes do not fit a frame")))?;
         let mut header = BytesMut::with_capacity(9);
@@ -57,7 +69,7 @@ impl Frame {
             header.put_u8(0);
         }
         pieces.push_front(header.freeze());
-        Ok(Self { pieces, length: after_length + 4 })
+        Ok(Self { pieces, length: after_length + LENGTH_BYTES })
     }
 
     /// Bytes that are still to be written.
@@ -103,6 +115,11 @@ impl Frame {
         self.pieces.iter().for_each(|piece| whole.put_slice(piece));
         whole.freeze()
     }
+}
+
+/// A correlation id, and in flexible versions the number of tagged fields.
+const fn header_bytes(flexible: bool) -> usize {
+    if flexible { 5 } else { 4 }
 }
 
 #[cfg(test)]

@@ -191,6 +191,16 @@ impl Budget {
         !self.lock().waiting.is_empty()
     }
 
+    /// Whether somebody waits for bytes that `client` could give back: this client itself, or another
+    /// one that has not got its share.
+    pub fn has_waiters_for(&self, client: IpAddr) -> bool {
+        let state = self.lock();
+        state.waiting.iter().any(|waiter| {
+            let wanted = waiter.wanted;
+            wanted.client == client || self.judge(&state, wanted) != Verdict::Held
+        })
+    }
+
     /// Returns when somebody began to wait while nobody did, since the last return or before: a sign
     /// for the one who can free bytes, who then asks [`Budget::has_waiters`]. Safe to cancel.
     pub async fn waited_for(&self) {
@@ -435,6 +445,31 @@ impl Reservation {
                 unfinished: self.unfinished,
             });
         }
+    }
+
+    /// Holds `more` bytes from now on when they are free and nobody waits; otherwise changes nothing. A
+    /// client that holds nothing else may exceed its share, as with a first grant.
+    pub fn try_grow(&mut self, more: usize) -> bool {
+        let grown = {
+            let mut state = self.budget.lock();
+            let client = state.clients.get(&self.client).map_or(0, |client| client.held);
+            let within_share = client == self.bytes || client + more <= self.budget.0.client_max;
+            let is_free = state.waiting.is_empty() && state.used + more <= self.budget.0.total;
+            let wanted = Wanted { client: self.client, bytes: more, frame: None };
+            (within_share && is_free).then(|| self.budget.take(&mut state, wanted))
+        };
+        let has_grown = grown.is_some();
+        // Taken over, so that its end gives nothing back.
+        self.bytes += grown.map_or(0, |mut grown| std::mem::take(&mut grown.bytes));
+        has_grown
+    }
+
+    /// Parts with the first `bytes` of it, or with all.
+    pub fn split(&mut self, bytes: usize) -> Reservation {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        let (budget, client, unfinished) = (self.budget.clone(), self.client, self.unfinished);
+        Self { budget, client, bytes, unfinished }
     }
 
     /// How many bytes it holds.

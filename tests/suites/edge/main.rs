@@ -4,6 +4,7 @@
 //! [`ottla_tests::edge::Edge::survived`]: no panic in the log, memory within a stated bound, others
 //! served, all descriptors given back.
 
+mod answers;
 mod batches;
 mod claims;
 mod connections;

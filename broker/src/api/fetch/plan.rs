@@ -18,6 +18,11 @@ use crate::context::Context;
 use crate::errors::{self, NamedBy};
 use crate::topics;
 
+/// The fields of a topic in an answer without its name: an id, two lengths, tagged fields.
+const TOPIC_FIELDS_BYTES: usize = 28;
+/// The fields of a partition in an answer without its records.
+const PARTITION_FIELDS_BYTES: usize = 48;
+
 /// Whom a request asks about, in its own order.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -90,6 +95,21 @@ impl Plan {
             + self.topics.capacity() * size_of::<PlannedTopic>()
             + unknown.sum::<usize>()
             + self.refused.capacity() * size_of::<(usize, i32, Kafka)>()
+    }
+
+    /// Bytes of the answer besides records, as a structure and encoded; not less.
+    pub fn answer_bytes(&self) -> usize {
+        let of_topic = |topic: &PlannedTopic| {
+            let name = match &topic.name {
+                TopicName::Known(topic) => 2 * topic.name.as_str().len(),
+                // The structure has the plan's own bytes.
+                TopicName::Unknown(name) => name.0.len(),
+            };
+            let partitions = topic.partitions as usize
+                * (size_of::<PartitionResponse>() + PARTITION_FIELDS_BYTES);
+            size_of::<FetchTopic>() + TOPIC_FIELDS_BYTES + name + partitions
+        };
+        self.topics.iter().map(of_topic).sum()
     }
 
     /// The topics of the answer. `wanted` are the partitions that were read, `fetched` what they brought.

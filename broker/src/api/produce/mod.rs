@@ -72,6 +72,9 @@ pub(crate) struct Pending {
     topics: Vec<PendingTopic>,
     ticket: AppendTicket,
     waiting: Waiting,
+    /// The part of the frame's memory that the names take which the answer repeats, until that is
+    /// encoded; `None` when they are short.
+    pub echoed: Option<Reservation>,
 }
 
 struct PendingTopic {
@@ -132,8 +135,10 @@ pub(crate) async fn handle(
         });
         PendingTopic { name: topic.name, id: topic.id, partitions: partitions.collect() }
     });
-    let topics = topics.collect();
+    let mut topics: Vec<PendingTopic> = topics.collect();
 
+    let mut reservation = frame.reservation;
+    let echoed = names_kept(&mut topics, frame.length).map(|bytes| reservation.split(bytes));
     detach_if_little(&mut batches, frame.length);
     // Counted before it is appended: the write path looks at the number when it gets the batches.
     let waiting = Waiting::new(frame.waiting);
@@ -142,10 +147,25 @@ pub(crate) async fn handle(
         timeout,
         connection: ConnectionId(connection.id),
         waiting_on_connection: waiting.0.clone(),
-        reservation: Some(frame.reservation),
+        reservation: Some(reservation),
         batches,
     });
-    Ok(Pending { view: context.view.clone(), named_by, topics, ticket, waiting })
+    Ok(Pending { view: context.view.clone(), named_by, topics, ticket, waiting, echoed })
+}
+
+/// Bytes of the names that wait for the answer, when they are long. They are copied when they are
+/// little of the frame, which they would keep in memory.
+fn names_kept(topics: &mut [PendingTopic], frame_bytes: usize) -> Option<usize> {
+    let bytes: usize = topics.iter().map(|topic| topic.name.len()).sum();
+    if bytes <= limits::SMALL_ANSWER_BYTES {
+        return None;
+    }
+    if bytes < frame_bytes / limits::FRAME_KEPT_SHARE_MIN {
+        for topic in topics {
+            topic.name = TopicName(StrBytes::from_string(topic.name.as_str().to_owned()));
+        }
+    }
+    Some(bytes)
 }
 
 /// Copies the batches that are kept when they are little of their frame. They stay in memory as
@@ -162,7 +182,7 @@ fn detach_if_little(batches: &mut [AppendBatch], frame_bytes: usize) {
 impl Pending {
     /// Waits until all is decided, or the request's time is over.
     pub async fn response(self) -> ProduceResponse {
-        let Self { view, named_by, topics, ticket, waiting } = self;
+        let Self { view, named_by, topics, ticket, waiting, echoed: _echoed } = self;
         let outcomes = ticket.await;
         drop(waiting);
         let mut outcomes = outcomes.into_iter();

@@ -252,3 +252,62 @@ fn a_reservation_is_made_to_fit_what_is_held_in_the_end() {
     drop(held);
     assert_eq!(budget.used(), 0);
 }
+
+#[test]
+fn a_reservation_grows_only_while_bytes_are_free_and_nobody_waits() {
+    let budget = budget(100);
+    let mut held = now(&budget, A, 10);
+    assert!(held.try_grow(40), "nothing else is held: beyond the share");
+    assert!(!held.try_grow(60));
+    let mut second = now(&budget, B, 20);
+    assert!(!second.try_grow(31));
+    let mut third = now(&budget, B, 1);
+    assert!(!third.try_grow(5), "beyond the share of its client");
+    assert!(third.try_grow(4));
+    let mut waits = pin!(budget.reserve(client(1), 50));
+    assert!(poll(&mut waits).is_pending());
+    assert!(!held.try_grow(1), "others wait");
+    assert_eq!((held.bytes(), budget.used()), (50, 75));
+    drop((second, third, held));
+    drop(poll(&mut waits));
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn the_parts_of_a_reservation_are_given_back_one_by_one() {
+    let budget = budget(100);
+    let mut held = now(&budget, A, 50);
+    let part = held.split(20);
+    assert_eq!((held.bytes(), part.bytes(), budget.used()), (30, 20, 50));
+    drop(held);
+    assert_eq!(budget.used(), 20);
+    let mut part = part;
+    let rest = part.split(100);
+    drop(part);
+    assert_eq!((rest.bytes(), budget.used()), (20, 20));
+    drop(rest);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
+fn a_client_beyond_its_share_presses_itself_and_no_other() {
+    let budget = budget(100);
+    let greedy = now(&budget, A, 25);
+    let patient = now(&budget, B, 25);
+    let mut waits = pin!(budget.reserve(A, 10));
+    assert!(poll(&mut waits).is_pending());
+    assert!(budget.has_waiters_for(A) && !budget.has_waiters_for(B));
+    let others: Vec<_> = (1..=2).map(|n| now_behind(&budget, client(n), 25)).collect();
+    let mut waits = pin!(budget.reserve(client(3), 10));
+    assert!(poll(&mut waits).is_pending());
+    assert!(budget.has_waiters_for(A) && budget.has_waiters_for(B));
+    drop((greedy, patient, others));
+}
+
+/// Granted although others wait, who are held to their share.
+fn now_behind(budget: &Budget, client: IpAddr, bytes: usize) -> Reservation {
+    match poll(&mut pin!(budget.reserve(client, bytes))) {
+        Poll::Ready(granted) => granted.unwrap(),
+        Poll::Pending => panic!("held up by a client beyond its share"),
+    }
+}
