@@ -17,32 +17,60 @@
 //!
 //! Reading pauses at [`limits::IN_FLIGHT_MAX`] requests without answer, and at
 //! [`limits::UNWRITTEN_BYTES_MAX`] bytes of answers that the client has not taken. Frames have budgets
-//! by what they wait for (`receive`). The answers of all connections share a budget: a Fetch waits for
-//! its part of it before it holds records.
+//! by what they wait for (`receive`). The answers of all connections share a budget. An answer waits for
+//! its part of it before it is encoded, and a Fetch before it holds records; small answers
+//! ([`limits::SMALL_ANSWER_BYTES`]) wait for nothing. An answer that gets no memory within
+//! [`limits::REQUEST_WAIT_MAX`] ends its connection: it cannot be made smaller. (Metadata has an answer
+//! that clients repeat the request for, and a Fetch one without records.)
 //!
-//! Whoever holds what others wait for, and for how long:
+//! The holders of what others wait for, and for how long:
 //!
 //! | Held | By | At most |
 //! | --- | --- | --- |
 //! | bytes of `produce` | a Produce, until its batches are durable or refused | the write path's deadlines |
 //! | bytes of `requests` | a large Fetch, JoinGroup or SyncGroup | until it is decoded; while it is received and others wait: [`limits::FRAME_STALL_PRESSED`] without a byte, [`limits::FRAME_TIME_PRESSED`] in all |
-//! | bytes of `calls` | any other large request | the same, and until it is handled: [`limits::REQUEST_WAIT_MAX`], or what a client asks for a change ([`limits::CHANGE_TIMEOUT_MAX`]) |
+//! | bytes of `calls` | any other large request, or a small one of very many elements | the same, and until it is handled: [`limits::REQUEST_WAIT_MAX`], or what a client asks for a change ([`limits::CHANGE_TIMEOUT_MAX`]); then until there is memory for its answer: [`limits::REQUEST_WAIT_MAX`] |
+//! | bytes of `produce` and `group_requests` | the names or offsets that an answer has | until there is memory for that answer: [`limits::REQUEST_WAIT_MAX`] |
 //! | bytes of `fetch_plans` | a Fetch that waits for records | [`limits::FETCH_WAIT_MAX`]; nobody waits for them, see `api::fetch` |
 //! | bytes of `fetch_passes` | a Fetch of many partitions that looks for records | questions and reads, which have deadlines |
-//! | bytes of `answers` | an answer that is being written | while others wait: [`limits::WRITE_STALL_PRESSED`] without progress |
-//! | | an answer that stands behind a Fetch of its connection | until that Fetch is answered: [`limits::FETCH_WAIT_MAX`] |
+//! | bytes of `answers` | an answer that is being written, and those ready behind it | while others wait for them: [`limits::WRITE_STALL_PRESSED`] without progress |
+//! | | an answer that stands behind a Fetch of its connection | that Fetch ends when the answer asks for memory: a read, which has a deadline, or [`limits::REQUEST_WAIT_MAX`] when the Fetch names very many partitions |
+//! | | a Produce's answer behind another Produce | the write path's deadlines |
+//! | | a Fetch that reads again with the memory that it got | reads, which have deadlines |
 //! | the place of a connection's Fetch, its 64 requests in flight | its own requests | as long as those take; holds up this connection only |
 //! | turns to open compressed batches | batches of a Produce, in turns around addresses | small: [`limits::CHECK_TURN_MAX`] and one batch; large: about a second |
 //! | turns and blocks of look-ups by timestamp | a look-up, in order of arrival | its deadline, [`limits::REQUEST_WAIT_MAX`]; reads of older data share the blocks |
 //! | the block of producer ids | the InitProducerId that fetches the next | [`limits::CHANGE_WAIT_MAX`]; others wait as long for it |
 //!
-//! An address has a share of each budget, so one cannot take all; but answers that only echo a long
-//! request are counted whatever is free, when they are made. No request that waits for another client
-//! holds what that client may need.
+//! An address has a share of each budget, so one cannot take all. A client that is beyond its share
+//! waits for itself: it does not press others who read slowly (`Budget::has_waiters_for`). No request
+//! that waits for another client holds what that client may need.
 //!
-//! A connection has one Fetch under way at a time, so the answer of a Fetch never stands behind one
-//! that waits for memory. Another answer may stand behind that Fetch. The time that a Fetch waits for
-//! memory is bounded by [`limits::REQUEST_WAIT_MAX`], so no circle of waits lasts longer.
+//! # Circles of waits
+//!
+//! * `calls`, then `answers`: a request that is handled holds `calls` while its answer waits. Nothing
+//!   waits for `calls` that holds `answers` and would keep them for it: the two halves of a connection
+//!   do not wait for each other, and answers that are ready leave whatever is being received.
+//! * `answers` behind a Fetch that waits for `answers`: the answer ends that wait, and the Fetch goes out
+//!   without records. A Fetch of hundreds of partitions needs some memory for the answer all the same.
+//!   Two such connections may wait for each other; both end after [`limits::REQUEST_WAIT_MAX`].
+//! * `fetch_passes`, then `answers`: a pass has ended before its answer asks for memory.
+//! * A connection has one Fetch under way at a time, so the answer of a Fetch never stands behind one
+//!   that waits for memory.
+//!
+//! # Lengths of answers
+//!
+//! | Answer | At most | Before it is encoded, counted |
+//! | --- | --- | --- |
+//! | ListOffsets, OffsetForLeaderEpoch, OffsetCommit, LeaveGroup, DeleteTopics, CreatePartitions | the names and elements of the request, and a sentence for each of 2,000 topics | with the request: the strings are shared, [`ottla_wire::limits::ELEMENT_BYTES`] has room for both structures |
+//! | FindCoordinator | keys of the request, and a host name each | the same; entries of a broker share its host name |
+//! | CreateTopics | the request, and the configs of 2,000 topics | the same; the configs are not counted, about 5 MB |
+//! | OffsetFetch | all offsets of the groups it names | as `group_requests`, within the address' share; more is answered COORDINATOR_LOAD_IN_PROGRESS |
+//! | JoinGroup, SyncGroup | the stored group, [`crate::group::limits::GROUP_METADATA_BYTES_MAX`] | with the group, whose bytes it shares |
+//! | Metadata | all topics and partitions | as `answers`, by what was found, before the structure is made |
+//! | Fetch | [`limits::FETCH_BYTES_MAX`] or one batch, and the names and partitions of the request | names with its plan; the whole as `answers` before it is encoded |
+//! | Produce | the names of the request, and [`limits::RECORD_ERRORS_MAX`] sentences | the names as `produce`, once they are long |
+//! | all others | a few strings; ApiVersions and DescribeCluster: a list of APIs or brokers | not: they are small |
 //!
 //! # Ends
 //!

@@ -5,13 +5,19 @@ use std::time::Duration;
 use kafka_protocol::ResponseError as Kafka;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{
-    CreateTopicsRequest, GroupId, JoinGroupRequest, ListOffsetsRequest,
-    create_topics_request::CreatableTopic,
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::{
+    CreateTopicsRequest, GroupId, JoinGroupRequest, ListOffsetsRequest, OffsetCommitRequest,
+    OffsetFetchRequest, create_topics_request::CreatableTopic,
+};
+use ottla_wire::response::Frame;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::context::{ConnectionInfo, Software};
 use crate::limits;
 use crate::testing::World;
 
@@ -270,4 +276,91 @@ async fn a_small_frame_of_very_many_elements_holds_memory_while_its_answer_waits
     drop(all);
     timeout(SOON, client.receive_raw()).await.unwrap().unwrap();
     until(|| context.calls.used() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_to_metadata_takes_no_more_than_is_reserved_for_it() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    create_large(&mut world.client().await).await;
+    let connection = ConnectionInfo {
+        id: 1,
+        client_id: "".into(),
+        address: ([127, 0, 0, 1], 1).into(),
+        software: Software::default(),
+        last_request: None,
+    };
+    let missing = (0..100).map(|n| {
+        MetadataRequestTopic::default().with_name(Some(name(&format!("missing-{n:0300}"))))
+    });
+    let topics = [None, Some(Vec::new()), Some(missing.collect())];
+    let api = ottla_wire::apis::Api::find(3).unwrap();
+    for version in 1..=13 {
+        for topics in &topics {
+            let request = MetadataRequest::default().with_topics(topics.clone());
+            let found = crate::api::metadata::find(context, version, request).await;
+            let reserved = found.answer_bytes(context);
+            let response = found.answer(context, &connection);
+            let encoded = Frame::encoded_length(api, version, &response).unwrap();
+            assert!(encoded <= reserved, "{encoded} of {reserved} in version {version}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_in_the_answer_to_a_produce_hold_memory_until_it_is_made() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    let all = context.answers.charge(OTHER, context.answers.total());
+    let mut request = produce("none", -1, &[]);
+    let one = produce("none", -1, &[(0, crate::testing::batch(&["v"]))]).topic_data.remove(0);
+    request.topic_data =
+        (0..20).map(|n| one.clone().with_name(name(&format!("{n:01000}")))).collect();
+    let id = client.send(9, &request).await;
+    until(|| context.answers.has_waiters()).await;
+    assert!(context.writer().budget().used() >= 20_000);
+    assert!(timeout(A_MOMENT, client.receive_raw()).await.is_err(), "it waits");
+    drop(all);
+    let answer = timeout(SOON, client.receive::<ProduceRequest>(9, id)).await.unwrap();
+    assert_eq!(answer.responses.len(), 20);
+    until(|| context.writer().budget().used() == 0).await;
+}
+
+/// A short request may name a group with very many offsets very often.
+#[tokio::test]
+async fn the_offsets_of_many_groups_are_held_to_the_share_of_an_address() {
+    const COMMITTED: i32 = 100;
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create_large(&mut client).await;
+    let metadata = kafka_protocol::protocol::StrBytes::from("m".repeat(4_000));
+    let partitions = (0..COMMITTED).map(|index| {
+        OffsetCommitRequestPartition::default()
+            .with_partition_index(index)
+            .with_committed_metadata(Some(metadata.clone()))
+    });
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(name("large"))
+        .with_partitions(partitions.collect());
+    let commit = OffsetCommitRequest::default()
+        .with_group_id(GroupId("g".into()))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let committed = client.call(8, &commit).await;
+    assert_eq!(committed.topics[0].partitions[0].error_code, 0);
+    let named = OffsetFetchRequestGroup::default().with_group_id(GroupId("g".into()));
+    let request = |groups| {
+        OffsetFetchRequest::default().with_groups(vec![named.clone().with_topics(None); groups])
+    };
+    let answer = client.call(8, &request(60)).await;
+    let share = crate::group::limits::REQUESTS_BYTES_MAX / crate::group::limits::CLIENT_SHARE;
+    let whole = answer.groups.iter().filter(|group| group.error_code == 0);
+    let bytes = whole.map(|group| group.topics[0].partitions.len() * 4_000).sum::<usize>();
+    assert!((share / 2..=share).contains(&bytes), "{bytes} of {share}");
+    let last = answer.groups.last().unwrap();
+    assert_eq!(last.error_code, Kafka::CoordinatorLoadInProgress.code());
+    // Given back.
+    let answer = client.call(8, &request(30)).await;
+    assert!(answer.groups.iter().all(|group| group.error_code == 0));
 }

@@ -55,8 +55,9 @@ section! {
         connections_rate: u32 = "500", range "0" to "1000000";
         /// A connection without a request for this long is closed (`connections.max.idle.ms`).
         connections_max_idle: Duration = "10m", range "1s" to "1d";
-        /// Memory for answers that clients have not taken yet. When it is used up, fetches wait, and
-        /// clients that take nothing of their answers are closed after 10 seconds.
+        /// Memory for answers that clients have not taken yet; no answer is longer. When it is used up,
+        /// answers above 16 KiB wait, and clients that take nothing of theirs are closed after 10
+        /// seconds.
         answer_bytes: ByteSize = "256MiB", range "64MiB" to "1TiB";
     }
 }

@@ -447,13 +447,13 @@ impl Reservation {
         }
     }
 
-    /// Holds `more` bytes from now on when they are free and nobody waits; otherwise changes nothing. A
-    /// client that holds nothing else may exceed its share, as with a first grant.
+    /// Holds `more` bytes from now on when they are free, within the client's share, and nobody waits;
+    /// otherwise changes nothing.
     pub fn try_grow(&mut self, more: usize) -> bool {
         let grown = {
             let mut state = self.budget.lock();
             let client = state.clients.get(&self.client).map_or(0, |client| client.held);
-            let within_share = client == self.bytes || client + more <= self.budget.0.client_max;
+            let within_share = client + more <= self.budget.0.client_max;
             let is_free = state.waiting.is_empty() && state.used + more <= self.budget.0.total;
             let wanted = Wanted { client: self.client, bytes: more, frame: None };
             (within_share && is_free).then(|| self.budget.take(&mut state, wanted))

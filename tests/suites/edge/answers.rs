@@ -90,9 +90,7 @@ async fn until_held(edge: &Edge, bytes: usize) -> Result<()> {
 
 async fn others_are_served_at_once(edge: &mut Edge) -> Result<()> {
     for _ in 0..3 {
-        let began = Instant::now();
         timeout(AT_ONCE, edge.serves_others()).await.context("others wait")??;
-        println!("others were served within {:?}", began.elapsed());
     }
     Ok(())
 }
@@ -152,7 +150,6 @@ async fn unread(test: &str, frame: &[u8], connections: usize) -> Result<()> {
         delay(Duration::from_millis(50)).await;
     }
     edge.look()?;
-    println!("memory grew by {} MiB", edge.grown() >> 20);
     others_are_served_at_once(&mut edge).await?;
     drop(silent);
     edge.survived(300 << 20).await

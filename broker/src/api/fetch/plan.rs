@@ -18,6 +18,8 @@ use crate::context::Context;
 use crate::errors::{self, NamedBy};
 use crate::topics;
 
+/// The frame's header and the fields of a whole answer.
+const ANSWER_FIELDS_BYTES: usize = 32;
 /// The fields of a topic in an answer without its name: an id, two lengths, tagged fields.
 const TOPIC_FIELDS_BYTES: usize = 28;
 /// The fields of a partition in an answer without its records.
@@ -109,7 +111,7 @@ impl Plan {
                 * (size_of::<PartitionResponse>() + PARTITION_FIELDS_BYTES);
             size_of::<FetchTopic>() + TOPIC_FIELDS_BYTES + name + partitions
         };
-        self.topics.iter().map(of_topic).sum()
+        ANSWER_FIELDS_BYTES + self.topics.iter().map(of_topic).sum::<usize>()
     }
 
     /// The topics of the answer. `wanted` are the partitions that were read, `fetched` what they brought.
@@ -186,5 +188,34 @@ fn partition_response(
         last_stable_offset: fetched.bounds.last_stable.0,
         log_start_offset: fetched.bounds.log_start.0,
         records: fetched.records.pieces,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_wire::fetch_response::{self, FetchResponse};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_takes_no_more_than_is_reserved_for_it() {
+        let plan = |topics: usize, partitions: u32| {
+            let name = |n: usize| TopicName::Unknown(Box::new((vec![7; n % 300].into(), 7)));
+            let topics = (0..topics).map(|n| PlannedTopic { name: name(n), partitions });
+            let refused = |at| (at, 7, Kafka::UnknownTopicOrPartition);
+            let topics: Vec<_> = topics.collect();
+            let refused = (0..topics.len() * partitions as usize).map(refused).collect();
+            Plan { topics, refused }
+        };
+        for (topics, partitions) in [(0, 0), (1, 1), (1, 1_000), (1_000, 1), (300, 30)] {
+            let reserved = plan(topics, partitions).answer_bytes();
+            let none = FetchPartitions::default();
+            let topics = plan(topics, partitions).answer(&none, Vec::new(), NamedBy::Name);
+            let response = FetchResponse { topics, ..FetchResponse::default() };
+            for version in fetch_response::VERSION_MIN..=fetch_response::VERSION_MAX {
+                let encoded: usize = response.encode(version).iter().map(Bytes::len).sum();
+                assert!(encoded + 9 <= reserved, "{encoded} of {reserved} in version {version}");
+            }
+        }
     }
 }

@@ -257,18 +257,17 @@ fn a_reservation_is_made_to_fit_what_is_held_in_the_end() {
 fn a_reservation_grows_only_while_bytes_are_free_and_nobody_waits() {
     let budget = budget(100);
     let mut held = now(&budget, A, 10);
-    assert!(held.try_grow(40), "nothing else is held: beyond the share");
-    assert!(!held.try_grow(60));
-    let mut second = now(&budget, B, 20);
-    assert!(!second.try_grow(31));
-    let mut third = now(&budget, B, 1);
-    assert!(!third.try_grow(5), "beyond the share of its client");
-    assert!(third.try_grow(4));
-    let mut waits = pin!(budget.reserve(client(1), 50));
+    assert!(held.try_grow(10));
+    assert!(!held.try_grow(6), "beyond the share of its client");
+    let rest = now(&budget, B, 77);
+    assert!(!held.try_grow(4), "not free");
+    assert!(held.try_grow(3));
+    assert_eq!((held.bytes(), budget.used()), (23, 100));
+    drop(rest);
+    let mut waits = pin!(budget.reserve(client(1), 90));
     assert!(poll(&mut waits).is_pending());
     assert!(!held.try_grow(1), "others wait");
-    assert_eq!((held.bytes(), budget.used()), (50, 75));
-    drop((second, third, held));
+    drop(held);
     drop(poll(&mut waits));
     assert_eq!(budget.used(), 0);
 }
