@@ -4,10 +4,15 @@
 //! One lock guards the state and its watchers together, so that a watcher begins with a view and
 //! then gets every change after it, once and in order. The lock is held for the apply of a bounded
 //! group of entries, or for a copy, which is cheap; never across an await, never for I/O.
+//!
+//! An apply that panics leaves half of an entry's work, with a digest that agrees. Nothing is read from
+//! the state after that: every function here panics in turn, but for [`Machine::close_watches`]. So no
+//! answer comes from it, and no checkpoint, on which a start would apply the entry once more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ottla_control_api::view::{Change, WatchEvent};
+use ottla_env::VitalTasks;
 use ottla_format::raft_entry::AppliedRecord;
 use ottla_model::AppliedIndex;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +26,8 @@ use crate::state::dirty::DirtyKeys;
 pub struct Machine {
     inner: Arc<Mutex<Inner>>,
     applied: watch::Sender<AppliedIndex>,
+    /// Notices when an apply panics.
+    vital: VitalTasks,
 }
 
 #[derive(Debug)]
@@ -36,7 +43,7 @@ impl Machine {
     pub fn new(state: State, record: AppliedRecord) -> Self {
         let applied = watch::Sender::new(state.applied());
         let inner = Inner { state, record, watchers: Watchers::default() };
-        Self { inner: Arc::new(Mutex::new(inner)), applied }
+        Self { inner: Arc::new(Mutex::new(inner)), applied, vital: VitalTasks::default() }
     }
 
     /// A copy of the state as it is now.
@@ -61,12 +68,8 @@ impl Machine {
     }
 
     /// A copy for the checkpoint with the keys that changed since the last one.
-    ///
-    /// # Panics
-    /// When an apply has panicked: what it left may be half an entry's work, with a digest that
-    /// agrees, and a start that found it in the checkpoint would apply the entry on top of it.
     pub fn cut_checkpoint(&self) -> (State, DirtyKeys, AppliedRecord) {
-        let mut inner = self.inner.lock().expect("no apply has panicked");
+        let mut inner = self.lock();
         let (state, dirty) = inner.state.cut_checkpoint();
         (state, dirty, inner.record.clone())
     }
@@ -90,7 +93,8 @@ impl Machine {
 
     /// Ends all watches.
     pub fn close_watches(&self) {
-        self.lock().watchers.close();
+        // After a panic, too: the process ends, and whoever follows is told.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).watchers.close();
     }
 
     /// Watchers that fell behind and have room again get a fresh view.
@@ -100,8 +104,24 @@ impl Machine {
         watchers.refresh(state);
     }
 
+    /// See [`State::break_a_promise`].
+    #[cfg(test)]
+    pub fn break_a_promise(&self, partition: ottla_model::PartitionId) {
+        self.lock().state.break_a_promise(partition);
+    }
+
+    /// Held during an apply. openraft, whose task it is, would miss the task only with the next entry.
+    pub(super) fn applying(&self) -> impl Drop + use<> {
+        self.vital.guard("the state machine")
+    }
+
+    /// Waits until an apply has panicked, and names the state machine. Pends for ever otherwise.
+    pub async fn failed(&self) -> &'static str {
+        self.vital.failed().await
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().expect("no apply has panicked")
     }
 
     /// Tells everyone what a group of entries changed. The lock is still held: it is `inner`.
@@ -131,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_panicking_apply_left_is_never_cut_for_the_checkpoint() {
+    fn what_a_panicking_apply_left_is_neither_read_nor_cut_for_the_checkpoint() {
         let machine = Machine::new(State::new(ClusterId(1)), AppliedRecord::default());
         let (_, dirty, _) = machine.cut_checkpoint();
         assert!(!dirty.is_empty());
@@ -141,5 +161,7 @@ mod tests {
         };
         assert!(catch_unwind(AssertUnwindSafe(apply)).is_err());
         assert!(catch_unwind(AssertUnwindSafe(|| machine.cut_checkpoint())).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| machine.state())).is_err());
+        machine.close_watches();
     }
 }

@@ -68,6 +68,7 @@ impl StateMachine {
 
     /// Applies a group of entries under one hold of the lock, tells the watchers, then answers.
     fn apply_group(&self, group: Vec<Step>) {
+        let _applying = self.machine.applying();
         let began = Instant::now();
         let mut answers = Vec::with_capacity(group.len());
         {

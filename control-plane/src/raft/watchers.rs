@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ottla_control_api::view::{Change, WatchEvent};
+use ottla_model::AppliedIndex;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -15,6 +16,8 @@ use crate::state::State;
 #[derive(Debug, Default)]
 pub struct Watchers {
     all: Vec<Watcher>,
+    /// Up to where changes were told last.
+    told: AppliedIndex,
     closed: bool,
 }
 
@@ -38,11 +41,18 @@ impl Watchers {
     }
 
     /// Tells what changed; `state` includes it.
+    ///
+    /// # Panics
+    /// When the state is not further than the last time: a follower would take the changes for known.
     pub fn tell(&mut self, state: &State, changes: Vec<Change>) {
+        let applied = state.applied();
+        // The first entry of a log has index 0, which is "nothing applied", too.
+        let is_next = applied > self.told || (applied, self.told) == Default::default();
+        assert!(is_next, "the changes up to {applied:?} come behind {:?}", self.told);
+        self.told = applied;
         if self.all.is_empty() {
             return;
         }
-        let applied = state.applied();
         let changes: Arc<[Change]> = changes.into();
         let mut view = None;
         self.all.retain_mut(|watcher| {
@@ -69,6 +79,7 @@ impl Watchers {
 
     /// Everyone starts from `state` again.
     pub fn reset(&mut self, state: &State) {
+        self.told = state.applied();
         for watcher in &mut self.all {
             watcher.behind = true;
         }
@@ -106,7 +117,7 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use ottla_format::command::{Command, CommandBody};
-    use ottla_model::{AppliedIndex, ClusterId, TimestampMs};
+    use ottla_model::{ClusterId, TimestampMs};
 
     use super::*;
 

@@ -146,6 +146,12 @@ impl Controller {
         self.machine.state()
     }
 
+    /// Breaks a promise of the state, which the next commit to the partition notices.
+    #[cfg(test)]
+    pub(super) fn break_a_promise(&self, partition: ottla_model::PartitionId) {
+        self.machine.break_a_promise(partition);
+    }
+
     /// Writes a snapshot now, and waits until it was read back and the log was told.
     ///
     /// # Errors
@@ -185,6 +191,7 @@ impl Controller {
         tokio::select! {
             // Raft says the same in more words.
             fatal = self.raft_failed() => self.log.failure().unwrap_or(fatal),
+            task = self.machine.failed() => format!("{task} failed; the lines before say how"),
             task = self.vital.failed() => format!("{task} failed; the lines before say how"),
         }
     }

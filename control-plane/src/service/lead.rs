@@ -28,9 +28,13 @@ pub(super) async fn lead(
     let config = raft_config(identity.cluster, options)?;
     let raft =
         Raft::new(identity.node, config, NoPeers, store, state_machine).await.map_err(failed)?;
-    let ready = match campaign(&raft, options).await {
-        Ok(()) => wait_until_ready(&raft, machine.applied()).await,
-        Err(error) => Err(error),
+    let lead = async {
+        campaign(&raft, options).await?;
+        wait_until_ready(&raft, machine.applied()).await
+    };
+    let ready = tokio::select! {
+        ready = lead => ready,
+        task = machine.failed() => Err(failed(format!("{task} failed; the lines before say how"))),
     };
     if let Err(error) = ready {
         // The node is given up either way.

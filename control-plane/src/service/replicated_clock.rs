@@ -168,7 +168,7 @@ mod tests {
 
         let wall = time.wall_when_off().unwrap();
         let body = CommandBody::StepTime(StepTime { wall, is_accepted: true });
-        state.apply(AppliedIndex(1), &Command { time: time.observe(t0 + at(500)), body });
+        state.apply(AppliedIndex(2), &Command { time: time.observe(t0 + at(500)), body });
         time.set_wall_offset(state.wall_offset_ms());
 
         assert_eq!(time.wall_when_off(), None);

@@ -5,6 +5,7 @@ use ottla_model::TimestampMs;
 
 use super::digest::Digest;
 use super::dirty::Dirty;
+use super::promise::promise;
 use super::size::Tally;
 
 /// Counters, digest, dirty keys and the number of entries. Every function that changes a table gets
@@ -43,8 +44,20 @@ impl Books {
     /// Adjusts the digest after a command moved the counters.
     pub(super) fn counters_changed(&mut self, before: Counters) {
         if self.counters != before {
+            promise("I-ONE", never_back(&before, &self.counters), || {
+                format!("the counters went from {before:?} to {:?}", self.counters)
+            });
             self.digest.remove(&StateKey::Counters, |out| before.put(out));
             self.enter_counters();
         }
     }
+}
+
+/// Time never goes back, and no number is given out twice.
+fn never_back(before: &Counters, after: &Counters) -> bool {
+    before.time <= after.time
+        && before.next_broker_epoch <= after.next_broker_epoch
+        && before.next_object <= after.next_object
+        && before.next_producer_id <= after.next_producer_id
+        && before.next_group <= after.next_group
 }

@@ -15,6 +15,7 @@ use ottla_model::{BrokerAuthor, BrokerEpoch, BrokerId, ObjectSeq};
 
 use super::books::Books;
 use super::changes::Changes;
+use super::promise::promise;
 use crate::limits::{OUTCOMES_KEPT_MAX, REPLACED_NONCES_MAX};
 
 /// A broker id with its newest run. Cheap to clone.
@@ -75,7 +76,9 @@ impl Broker {
         outcome: ObjectOutcome,
         books: &mut Books,
     ) {
-        debug_assert_eq!(seq, self.entry.next, "objects are decided in sequence");
+        promise("I-ORDER", seq == self.entry.next, || {
+            format!("broker {broker} had object {seq} decided and {} is next", self.entry.next)
+        });
         books.digest.add(&StateKey::Outcome(broker, seq), |out| put_outcome(out, &outcome));
         self.outcomes.insert(seq, outcome);
         self.entry.next = seq.next();
@@ -110,6 +113,17 @@ impl Broker {
 
     /// Enters the changed run in the books; it was taken out when it was opened for the change.
     pub(super) fn close(&self, broker: BrokerId, books: &mut Books) {
+        let BrokerEntry { status, frontier, next, epoch, .. } = self.entry;
+        let kept = match status {
+            BrokerStatus::Fenced => 0,
+            BrokerStatus::Live | BrokerStatus::Draining => next.0.saturating_sub(frontier.0),
+        };
+        let is_right = self.outcomes.len() as u64 == kept
+            && frontier <= next
+            && epoch < books.counters.next_broker_epoch;
+        promise("I-FENCE", is_right, || {
+            format!("broker {broker} keeps {} outcomes: {:?}", self.outcomes.len(), self.entry)
+        });
         books.digest.add(&StateKey::Broker(broker), |out| self.entry.put(out));
         books.dirty.broker(broker);
     }

@@ -6,6 +6,8 @@ use ottla_control_api::PartitionBounds;
 use ottla_control_api::view::{Change, Extent};
 use ottla_model::PartitionId;
 
+use super::promise::promise;
+
 /// Collects changes; a partition that several objects of one command touch is reported once.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -25,6 +27,11 @@ impl Changes {
         bounds: PartitionBounds,
         extents: Vec<Arc<Extent>>,
     ) {
+        let follow = extents.is_sorted_by(|a, b| a.last_offset.plus(1) == b.base_offset);
+        let end = extents.last().map(|extent| extent.last_offset.plus(1));
+        promise("I-FWD", follow && end.is_none_or(|end| end == bounds.high_watermark), || {
+            format!("{partition} is shown with {bounds:?} and {extents:?}")
+        });
         self.partitions.push((partition, bounds, extents));
     }
 

@@ -1,6 +1,7 @@
 //! Promises of the state, as predicates that tests and simulation evaluate after every command.
 //!
-//! Each walks the whole state: they are for checking, never for the apply path.
+//! Each walks the whole state: they are for checking, never for the apply path, which has checks of
+//! its own (`promise.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

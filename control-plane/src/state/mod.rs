@@ -60,6 +60,7 @@ mod loss;
 pub mod objects;
 pub mod partition;
 pub mod producers;
+mod promise;
 mod reads;
 mod records;
 mod release;
@@ -86,6 +87,7 @@ use changes::Changes;
 use dirty::DirtyKeys;
 use groups::Groups;
 use objects::Objects;
+use promise::promise;
 use topics::Topics;
 
 use crate::limits::PRODUCER_EXPIRY_MS;
@@ -153,11 +155,16 @@ impl State {
     /// Notes an entry that changes nothing but how far the state is (a blank or a membership
     /// entry of Raft).
     pub fn skip_to(&mut self, index: AppliedIndex) {
+        self.promise_next(index);
         self.applied = index;
     }
 
-    /// Applies the command that stands at `index` of the log.
+    /// Applies the command that stands at `index` of the log, behind all that was applied.
+    ///
+    /// # Panics
+    /// When a promise of the state is broken; see `promise.rs`.
     pub fn apply(&mut self, index: AppliedIndex, command: &Command) -> Applied {
+        self.promise_next(index);
         let counters_before = self.books.counters;
         self.books.advance_time(command.time);
         let mut changes = Changes::default();
@@ -166,6 +173,14 @@ impl State {
         self.books.dirty.enforce_bound();
         self.applied = index;
         Applied { answer, changes: changes.finish() }
+    }
+
+    /// Entries come in the order of the log, each once. Index 0 is its first entry, and "none" as well.
+    fn promise_next(&self, index: AppliedIndex) {
+        let is_next = index > self.applied || (index, self.applied) == Default::default();
+        promise("The order of the log", is_next, || {
+            format!("entry {} comes behind entry {}", index.0, self.applied.0)
+        });
     }
 
     fn apply_body(&mut self, body: &CommandBody, changes: &mut Changes) -> Answer {

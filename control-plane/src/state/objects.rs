@@ -13,6 +13,7 @@ use ottla_model::{ObjectId, TimestampMs};
 
 use super::books::Books;
 use super::chunk::writable;
+use super::promise::promise;
 use super::release::Releases;
 
 /// A chunk's objects, ascending by slot (number modulo 256).
@@ -90,6 +91,16 @@ impl Objects {
 
     /// Puts in a new object; its number is the highest so far.
     pub(super) fn insert(&mut self, object: ObjectId, entry: ObjectEntry, books: &mut Books) {
+        let last = self.by_chunk.get_max().and_then(|(_, chunk)| chunk.last());
+        let is_highest = match self.by_chunk.get_max() {
+            None => true,
+            Some((number, chunk)) => {
+                let last = chunk.last().map(|(slot, _)| *slot);
+                (*number, last) < (chunk_of(object), Some(slot_of(object)))
+            }
+        };
+        promise("I-ONE", is_highest, || format!("object {object} comes behind {last:?}"));
+        promise_counted(object, &entry);
         note_condemned(&mut self.condemned, object, &entry);
         let chunk = self.by_chunk.entry(chunk_of(object)).or_default();
         writable(chunk).push((slot_of(object), entry));
@@ -102,8 +113,14 @@ impl Objects {
         let at = books.counters.time;
         for (object, extents, bytes) in releases.objects() {
             self.change(object, books, |entry| {
-                entry.references = entry.references.saturating_sub(extents);
-                entry.live_bytes = entry.live_bytes.saturating_sub(bytes);
+                let held = (entry.references, entry.live_bytes);
+                promise("I-LIVE", held.0 >= extents && held.1 >= bytes, || {
+                    format!(
+                        "object {object} loses {extents} extents, {bytes} bytes, and has {held:?}"
+                    )
+                });
+                entry.references -= extents;
+                entry.live_bytes -= bytes;
                 if entry.references == 0 && entry.status == ObjectStatus::Live {
                     entry.status = ObjectStatus::Condemned { at };
                 }
@@ -111,13 +128,19 @@ impl Objects {
         }
     }
 
-    fn change(&mut self, object: ObjectId, books: &mut Books, by: impl FnOnce(&mut ObjectEntry)) {
+    pub(super) fn change(
+        &mut self,
+        object: ObjectId,
+        books: &mut Books,
+        by: impl FnOnce(&mut ObjectEntry),
+    ) {
         let Some(chunk) = self.by_chunk.get_mut(&chunk_of(object)) else { return };
         let slot = slot_of(object);
         let Ok(at) = chunk.binary_search_by_key(&slot, |(slot, _)| *slot) else { return };
         if let Some((_, entry)) = Arc::make_mut(chunk).get_mut(at) {
             books.digest.remove(&StateKey::Objects(object.0), |out| entry.put(out));
             by(entry);
+            promise_counted(object, entry);
             note_condemned(&mut self.condemned, object, entry);
             enter(object, entry, books);
         }
@@ -143,6 +166,13 @@ impl Objects {
             }
         }
     }
+}
+
+/// I-LIVE: an object without extents is condemned, one with extents is not, and they lie within it.
+fn promise_counted(object: ObjectId, entry: &ObjectEntry) {
+    let is_live = entry.status == ObjectStatus::Live;
+    let is_right = (entry.references > 0) == is_live && entry.live_bytes <= entry.size;
+    promise("I-LIVE", is_right, || format!("object {object} is {entry:?}"));
 }
 
 fn note_condemned(

@@ -9,6 +9,7 @@ use super::books::Books;
 use super::dirty::Generation;
 use super::extents::{Extents, SpliceError, Spliced};
 use super::producers::{Producers, Verdict, check, records};
+use super::promise::promise;
 use super::release::Releases;
 
 /// A partition. Cheap to clone.
@@ -105,6 +106,7 @@ impl Partition {
             outcomes.push(self.append_batch(run, batch, &mut open, books));
         }
         self.close(run.partition, open, books);
+        self.promise_dense(run.partition);
         let after = self.entry();
         if after != before {
             let key = StateKey::Partition(run.partition);
@@ -205,6 +207,7 @@ impl Partition {
         spliced: &Spliced,
         books: &mut Books,
     ) {
+        self.promise_dense(id);
         self.mark_dirty(id, books);
         for chunk in &spliced.chunks {
             books.dirty.extent_chunk(id, *chunk);
@@ -216,6 +219,21 @@ impl Partition {
         let key = StateKey::Partition(id);
         books.digest.remove(&key, |out| before.put(out));
         books.digest.add(&key, |out| after.put(out));
+    }
+
+    /// I-DENSE, what its ends show of it: extents reach to the next offset, and the first one holds
+    /// the log start. That they follow each other is checked where they are put in.
+    fn promise_dense(&self, id: PartitionId) {
+        let (first, last) = (self.extents.iter().next(), self.extents.last());
+        let is_dense = match (first, last) {
+            (Some(first), Some(last)) => {
+                first.holds(self.log_start) && last.last_offset.plus(1) == self.next_offset
+            }
+            _ => self.log_start == self.next_offset,
+        };
+        promise("I-DENSE", is_dense, || {
+            format!("partition {id} is {:?} with extents from {first:?} to {last:?}", self.entry())
+        });
     }
 
     fn close(&mut self, partition: PartitionId, open: Option<ExtentEntry>, books: &mut Books) {

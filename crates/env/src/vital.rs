@@ -31,7 +31,7 @@ impl VitalTasks {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        let missed = MissedOnPanic { name, tasks: self.clone() };
+        let missed = self.guard(name);
         tokio::spawn(async move {
             let _missed = missed;
             task.await;
@@ -49,7 +49,7 @@ impl VitalTasks {
         thread_name: &'static str,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        let missed = MissedOnPanic { name, tasks: self.clone() };
+        let missed = self.guard(name);
         let thread = std::thread::Builder::new().name(thread_name.to_owned());
         // Detached: the work says in its own way that it ended.
         thread
@@ -58,6 +58,12 @@ impl VitalTasks {
                 work();
             })
             .map(drop)
+    }
+
+    /// The same for work in a task that somebody else started: a panic is missed that comes while the
+    /// guard lives.
+    pub fn guard(&self, name: &'static str) -> impl Drop + use<> {
+        MissedOnPanic { name, tasks: self.clone() }
     }
 
     /// Waits until one of the tasks has panicked and says which; pends for ever otherwise.

@@ -53,16 +53,37 @@ async fn follow(
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut arrivals = Arrivals::default();
+    let mut last = AppliedIndex(0);
     loop {
         tokio::select! {
             _ = &mut stopped => break,
             event = events.recv() => match event {
-                Some(event) => view.apply(&mut arrivals, event),
+                Some(event) => {
+                    last = in_order(last, &event);
+                    view.apply(&mut arrivals, event);
+                }
                 None => break,
             },
         }
     }
     view.applied.send_modify(|progress| progress.open = false);
+}
+
+/// Where the state is after `event`, which comes behind what was seen up to `last`. A whole view may be
+/// of any time: it replaces what was seen.
+///
+/// # Panics
+/// When changes were seen before: offsets would be shown that were taken back (I-FWD).
+fn in_order(last: AppliedIndex, event: &WatchEvent) -> AppliedIndex {
+    match event {
+        WatchEvent::Reset(state) => state.applied,
+        WatchEvent::Changes { applied, .. } => {
+            // The first entry of a log has index 0, which is "nothing applied", too.
+            let is_next = *applied > last || (*applied, last) == Default::default();
+            assert!(is_next, "I-FWD: changes up to {applied:?} come behind {last:?}");
+            *applied
+        }
+    }
 }
 
 impl View {

@@ -355,6 +355,26 @@ impl State {
         frame.is_some() && self.frames.first() == frame.as_ref()
     }
 
+    /// # Panics
+    /// When more comes back than was granted: the sums would be wrong from then on, and the bound on
+    /// memory with them (I-BOUND).
+    fn give_back(&mut self, client: IpAddr, bytes: usize, unfinished: bool) {
+        let of_client = self.clients.get_mut(&client).expect("a client that holds bytes is known");
+        let of_frames = if unfinished { bytes } else { 0 };
+        assert!(
+            bytes <= self.used && bytes <= of_client.held && of_frames <= self.unfinished,
+            "I-BOUND: {bytes} bytes come back to a budget with {} in use, {} of them of this client \
+             and {} of unfinished frames",
+            self.used,
+            of_client.held,
+            self.unfinished,
+        );
+        self.used -= bytes;
+        of_client.held -= bytes;
+        self.unfinished -= of_frames;
+        self.forget_if_idle(client);
+    }
+
     fn forget_if_idle(&mut self, client: IpAddr) {
         if self.clients.get(&client).is_some_and(|c| c.held == 0 && c.frames.is_empty()) {
             self.clients.remove(&client);
@@ -485,12 +505,7 @@ impl Drop for Reservation {
         }
         let waiting = {
             let mut state = self.budget.lock();
-            state.used -= self.bytes;
-            state.unfinished -= if self.unfinished { self.bytes } else { 0 };
-            if let Some(client) = state.clients.get_mut(&self.client) {
-                client.held -= self.bytes;
-            }
-            state.forget_if_idle(self.client);
+            state.give_back(self.client, self.bytes, self.unfinished);
             self.budget.0.metrics.held.set_bytes(state.used);
             !state.waiting.is_empty()
         };

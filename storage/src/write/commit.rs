@@ -255,6 +255,9 @@ impl Committer {
         }
         let id = self.put_on_the_way(commits.iter().map(|commit| commit.seq).collect());
         let (author, frontier) = (self.author, self.frontier());
+        let in_order = commits.is_sorted_by(|a, b| a.seq < b.seq);
+        let all_above = commits.first().is_some_and(|commit| commit.seq >= frontier);
+        assert!(in_order && all_above, "I-ORDER: a commit above frontier {frontier}: {commits:?}");
         Some((id, Message::Commit(CommitObjects { author, frontier, objects: commits })))
     }
 
@@ -384,7 +387,9 @@ impl Committer {
     fn object(&mut self, seq: ObjectSeq) -> Option<&mut Object> {
         let first = self.objects.front()?.seq.0;
         let index = usize::try_from(seq.0.checked_sub(first)?).ok()?;
-        self.objects.get_mut(index)
+        let object = self.objects.get_mut(index)?;
+        assert_eq!(object.seq, seq, "I-ORDER: sequences follow each other");
+        Some(object)
     }
 }
 

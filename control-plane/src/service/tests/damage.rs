@@ -1,10 +1,17 @@
 //! What a start makes of damaged files: it rebuilds what it can, and refuses what would lose
-//! acknowledged entries.
+//! acknowledged entries. And what a node makes of a state that breaks a promise.
+
+use std::time::Duration;
 
 use ottla_format::raft_entry::{Entry, LogId, Payload};
 use ottla_format::raft_log::{Frame, SEGMENT_HEADER_BYTES, SegmentHeader};
 
-use super::world::{Life, copy_tree, fill, last_segment, life, options, restarted, start};
+use tokio::time::timeout;
+
+use super::world::{
+    Life, PARTITION, commit, copy_tree, fill, last_segment, life, options, register, restarted,
+    start,
+};
 use crate::service::StartError;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,4 +121,28 @@ async fn a_lost_log_is_refused_although_a_snapshot_is_there() {
         let error = start(options(&killed)).await.unwrap_err().to_string();
         assert!(error.contains("missing"), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_promise_of_the_state_ends_the_node_without_another_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let controller = start(options(folder.path())).await.unwrap();
+    fill(&controller, 1, 30).await;
+    let (api, digest) = (controller.api(), controller.digest());
+    let author = register(&api, 2).await.author;
+    controller.break_a_promise(PARTITION);
+    let commit = tokio::spawn(async move { api.commit_objects(commit(author, 0, 0)).await });
+    let reason =
+        timeout(Duration::from_secs(5), controller.failed()).await.expect("noticed at once");
+    assert!(reason.starts_with("the state machine failed"), "{reason}");
+    timeout(Duration::from_secs(5), controller.stop()).await.expect("stops");
+    assert!(!matches!(commit.await, Ok(Ok(_))), "an answer from a broken state");
+
+    // What was in memory was wrong, and no checkpoint was made of it: the log has the right state.
+    let controller = start(options(folder.path())).await.unwrap();
+    assert!(controller.digest().0 >= digest.0);
+    assert_eq!(controller.state().check(), Ok(()));
+    let log_end = controller.state().bounds(PARTITION).unwrap().high_watermark;
+    assert_eq!(log_end.0, 310, "30 objects and the one of the commit, each of ten records");
+    controller.stop().await;
 }

@@ -4,7 +4,7 @@
 //! # Shape
 //!
 //! Extents follow each other without a gap. They lie in *chunks* of at most [`CHUNK_LENGTH`], and
-//! chunks lie in *branches* of at most [`BRANCH_CHUNKS_MAX`], like leaves and inner nodes of a tree
+//! chunks lie in *branches* of at most `BRANCH_CHUNKS_MAX`, like leaves and inner nodes of a tree
 //! of fixed depth. The last chunk (the *tail*) stands apart: appends touch nothing else. A chunk is
 //! named by the base offset of its first extent, so a change in the middle renames nothing behind it.
 //! Chunks and branches each know the largest timestamp below them.
@@ -40,6 +40,7 @@ use imbl::Vector;
 use ottla_format::state::{CHUNK_LENGTH, ExtentEntry};
 use ottla_model::{Offset, TimestampMs};
 
+use super::promise::promise;
 use chunk::Branch;
 pub use chunk::Chunk;
 pub(super) use splice::{SpliceError, Spliced};
@@ -89,7 +90,7 @@ impl Extents {
     /// be lost (I-DENSE).
     pub(super) fn push(&mut self, extent: ExtentEntry, hash: u128) -> Offset {
         let follows = self.last().is_none_or(|l| l.last_offset.plus(1) == extent.base_offset);
-        assert!(follows, "I-DENSE: {extent:?} does not follow {:?}", self.last());
+        promise("I-DENSE", follows, || format!("{extent:?} does not follow {:?}", self.last()));
         let key = self.tail.first_offset().unwrap_or(extent.base_offset);
         self.tail.push(extent, hash);
         self.count += 1;

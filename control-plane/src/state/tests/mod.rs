@@ -6,6 +6,7 @@ mod expiry;
 mod fixture;
 mod groups;
 mod model;
+mod promise;
 mod random;
 mod rewrite;
 mod sequences;
