@@ -1,6 +1,6 @@
 //! What every handler gets: the services of the broker, and who asks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ottla_control_api::ControlPlane;
@@ -13,6 +13,7 @@ use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::SecondsCounter;
 use tokio::sync::watch;
 
+use crate::client_share::share_key;
 use crate::group::Groups;
 use crate::limits;
 use crate::options::BrokerOptions;
@@ -155,6 +156,11 @@ impl ConnectionInfo {
         if *self.client_id != *client_id {
             self.client_id = client_id.into();
         }
+    }
+
+    /// The key of its shares: of budgets, turns and groups' memory.
+    pub fn share(&self) -> IpAddr {
+        share_key(self.address.ip())
     }
 
     /// The client's host as Kafka shows it: an address after a slash.

@@ -226,7 +226,7 @@ pub(crate) async fn other(
         let encoder = received.encoder();
         // What is kept has nothing of the frame, whose memory ends here.
         drop(received);
-        let client = connection.address.ip();
+        let client = connection.share();
         let fetch = api::fetch::Fetch::new(context, client, version, request, memory)?;
         let (context, long_poll) = (context.clone(), long_polls.begin());
         let answer = async move {

@@ -13,6 +13,7 @@
 pub mod api;
 pub mod broker;
 mod calls;
+mod client_share;
 mod connection;
 pub mod context;
 mod dispatch;

@@ -1,6 +1,7 @@
 //! Accepts connections and owns their tasks.
 //!
-//! Three bounds: so many connections in all, so many from one address, so many new ones per second.
+//! Three bounds: so many connections in all, so many from one address (of IPv6, from one /64), so many
+//! new ones per second.
 //! What is beyond the first two is closed at once; what comes faster than the third waits in the
 //! system's queue. In all there are never so many that the process runs out of files: the log and
 //! the object store need some too.
@@ -14,6 +15,7 @@ use ottla_env::net::{TcpListener, TcpStream};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::client_share::share_key;
 use crate::connection;
 use crate::context::{ConnectionInfo, Context, Software};
 use crate::limits;
@@ -22,8 +24,9 @@ use crate::limits;
 struct Connections {
     context: Arc<Context>,
     tasks: JoinSet<()>,
-    /// Which address a task serves: a task that panicked cannot say.
+    /// Whose share a task takes: a task that panicked cannot say.
     addresses: BTreeMap<Id, IpAddr>,
+    /// By share key.
     per_address: BTreeMap<IpAddr, usize>,
     accepted: u64,
     connections_max: usize,
@@ -122,7 +125,8 @@ impl Connections {
 
     fn accept(&mut self, socket: TcpStream, address: SocketAddr) {
         let ip = address.ip().to_canonical();
-        let of_address = self.per_address.get(&ip).copied().unwrap_or(0);
+        let share = share_key(ip);
+        let of_address = self.per_address.get(&share).copied().unwrap_or(0);
         let all = self.tasks.len();
         let of_address_max = self.context.options.edge.connections_per_address_max as usize;
         let no_room = if all >= self.connections_max {
@@ -145,8 +149,8 @@ impl Connections {
         self.accepted += 1;
         self.context.metrics.kafka.connections_accepted.inc();
         let task = self.tasks.spawn(connection::serve(self.context.clone(), socket, info));
-        self.addresses.insert(task.id(), ip);
-        *self.per_address.entry(ip).or_default() += 1;
+        self.addresses.insert(task.id(), share);
+        *self.per_address.entry(share).or_default() += 1;
     }
 
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -161,11 +165,11 @@ impl Connections {
                 error.id()
             }
         };
-        let Some(ip) = self.addresses.remove(&id) else { return };
-        if let Some(count) = self.per_address.get_mut(&ip) {
+        let Some(share) = self.addresses.remove(&id) else { return };
+        if let Some(count) = self.per_address.get_mut(&share) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&ip);
+                self.per_address.remove(&share);
             }
         }
     }

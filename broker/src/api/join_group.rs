@@ -70,7 +70,7 @@ fn join_of(connection: &ConnectionInfo, version: i16, request: &JoinGroupRequest
         instance_id: optional_text(&request.group_instance_id),
         client_id: connection.client_id.clone(),
         client_host: connection.client_host().into(),
-        client: connection.address.ip(),
+        client: connection.share(),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: request.rebalance_timeout_ms,
         protocol_type: text(&request.protocol_type),

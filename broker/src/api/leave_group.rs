@@ -40,7 +40,7 @@ pub(super) async fn answer(
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
     let group = GroupId(text(&request.group_id.0));
-    let leave = Leave { members: leaving_of(version, request), client: connection.address.ip() };
+    let leave = Leave { members: leaving_of(version, request), client: connection.share() };
     let asked = if version >= MANY_MEMBERS { leave.members.clone() } else { Vec::new() };
     let results = match groups.leave(&group, leave).await {
         Ok(results) => results,

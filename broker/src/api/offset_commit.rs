@@ -73,7 +73,7 @@ pub(super) async fn answer(
         knows_group_not_found: version >= GROUP_NOT_FOUND,
         offsets,
         answer_bytes,
-        client: connection.address.ip(),
+        client: connection.share(),
     };
     // The frame is not kept while the offsets are stored.
     drop(request);

@@ -87,7 +87,7 @@ pub(super) async fn answer(
     request: OffsetFetchRequest,
 ) -> (OffsetFetchResponse, Option<Reservation>) {
     let asked = asked_of(version, request);
-    let mut held = groups.reserve(connection.address.ip(), asked_bytes(&asked));
+    let mut held = groups.reserve(connection.share(), asked_bytes(&asked));
     let deadline = Instant::now() + LOAD_WAIT;
     let mut responses = Vec::with_capacity(asked.len());
     for (group, asked) in asked {

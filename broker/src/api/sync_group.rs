@@ -69,6 +69,6 @@ fn sync_of(connection: &ConnectionInfo, request: &SyncGroupRequest) -> Sync {
         assignments: parts
             .map(|part| (text(&part.member_id), part.assignment.to_vec().into()))
             .collect(),
-        client: connection.address.ip(),
+        client: connection.share(),
     }
 }

@@ -42,9 +42,9 @@
 //! | turns and blocks of look-ups by timestamp | a look-up, in order of arrival | its deadline, [`limits::REQUEST_WAIT_MAX`]; reads of older data share the blocks |
 //! | the block of producer ids | the InitProducerId that fetches the next | [`limits::CHANGE_WAIT_MAX`]; others wait as long for it |
 //!
-//! An address has a share of each budget, so one cannot take all. A client that is beyond its share
-//! waits for itself: it does not press others who read slowly (`Budget::has_waiters_for`). No request
-//! that waits for another client holds what that client may need.
+//! An address (of IPv6, a /64: see `client_share`) has a share of each budget, so one cannot take all. A
+//! client that is beyond its share waits for itself: it does not press others who read slowly
+//! (`Budget::has_waiters_for`). No request that waits for another client holds what that client may need.
 //!
 //! # Circles of waits
 //!

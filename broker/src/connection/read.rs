@@ -29,7 +29,7 @@ pub(super) async fn requests(
     outgoing: mpsc::Sender<Outgoing>,
     long_polls: LongPolls,
 ) -> End {
-    let client = info.address.ip();
+    let client = info.share();
     let mut half = ReadingHalf {
         context,
         frames: FrameReader::new(input),

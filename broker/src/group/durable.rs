@@ -17,6 +17,8 @@ use ottla_format::command::{GroupMember, GroupMetadata};
 use ottla_model::GroupId;
 use tokio::time::Instant;
 
+use crate::client_share::share_key;
+
 use super::budget::{GroupBudget, NO_CLIENT};
 use super::error::GroupError;
 use super::limits::REBALANCE_TIMEOUT_MAX;
@@ -34,9 +36,9 @@ fn ms_of(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// The address of a stored member, which is charged for it.
+/// The key of the shares of a stored member's client, which is charged for it.
 pub(super) fn client_of(host: &str) -> IpAddr {
-    host.trim_start_matches('/').parse().unwrap_or(NO_CLIENT)
+    host.trim_start_matches('/').parse().map_or(NO_CLIENT, share_key)
 }
 
 impl Group {

@@ -49,7 +49,8 @@ section! {
         offsets_retention: Duration = "7d", range "1s" to "3650d";
         /// Open client connections. There are fewer when the process may not open as many files.
         connections_max: u32 = "50000", range "1" to "1000000";
-        /// Open client connections from one address. Loopback addresses are not held to it.
+        /// Open client connections from one address; of IPv6, from one /64. Loopback addresses are not
+        /// held to it.
         connections_per_address: u32 = "1000", range "1" to "1000000";
         /// Client connections accepted per second; those that come faster wait. 0: no bound.
         connections_rate: u32 = "500", range "0" to "1000000";

@@ -86,7 +86,7 @@ pub(super) async fn all(
 ) -> Vec<CheckedTopic> {
     let admitted = admit(context, version, named_by, request);
     let candidates = candidates(&admitted, context.clock.now());
-    let client = connection.address.ip().to_canonical();
+    let client = connection.share();
     let are_compressed = candidates.iter().any(|one| one.batch.codec() != Compression::None);
     let began = Instant::now();
     let mut verdicts = context.record_check.check(client, candidates).await.into_iter();
