@@ -254,3 +254,28 @@ async fn without_acknowledgement_there_is_no_answer_and_an_error_closes() -> Res
     scratch.done();
     Ok(())
 }
+
+#[tokio::test]
+async fn a_fetch_behind_an_acknowledgement_finds_the_record_without_waiting() -> Result<()> {
+    const ROUNDS: i64 = 1_000;
+    let (scratch, mut server, bootstrap) = start("read-your-writes").await?;
+    let mut producer = RawClient::connect(&bootstrap).await?;
+    let mut consumer = RawClient::connect(&bootstrap).await?;
+    let mut missed = 0;
+    for offset in 0..ROUNDS {
+        let batch = topic::batch(&["v".to_owned()], 0, None)?;
+        let request = topic::produce_request(TOPIC, 0, batch);
+        let answer = producer.call(version::PRODUCE, &request).await?;
+        let written = &answer.responses[0].partition_responses[0];
+        ensure!((written.error_code, written.base_offset) == (0, offset), "{written:?}");
+        let request = topic::fetch_request(TOPIC, 0, offset).with_max_wait_ms(0);
+        let answer = consumer.call(version::FETCH, &request).await?;
+        let read = &answer.responses[0].partitions[0];
+        ensure!(read.error_code == 0, "{read:?}");
+        missed += usize::from(read.records.as_ref().is_none_or(|records| records.is_empty()));
+    }
+    ensure!(missed == 0, "{missed} of {ROUNDS} fetches missed a record that was acknowledged");
+    check_alive(&mut server).await?;
+    scratch.done();
+    Ok(())
+}

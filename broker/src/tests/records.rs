@@ -180,3 +180,19 @@ async fn a_fetch_tells_offsets_also_without_records_and_errors_by_partition() {
     epoch.topics[0].partitions[0].current_leader_epoch = 9;
     assert_eq!(client.call(12, &epoch).await.responses[0].partitions[0].error_code, 75);
 }
+
+#[tokio::test]
+async fn what_was_acknowledged_is_found_at_once_however_late_the_view_is() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    create(&mut client, "t").await;
+    // The view does not follow any more.
+    world.control.close_watches();
+    for base in 0..3 {
+        assert_eq!(produced(&mut client, "t", batch(&["v"])).await.base_offset, base);
+        let found = fetched(&mut client, "t", base).await;
+        assert_eq!((found.high_watermark, found.last_stable_offset), (base + 1, base + 1));
+        let header = batch::check(&found.records.unwrap()).unwrap();
+        assert_eq!(header.base_offset, base);
+    }
+}

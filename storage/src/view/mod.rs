@@ -20,6 +20,13 @@
 //! that shows offsets of the leader passes through [`View::learn`]: the view keeps what is newer, the
 //! client sees the newer of both, and older events do not undo it.
 //!
+//! # Read your writes
+//!
+//! A client whose records were acknowledged finds them with its next fetch from the same broker, as
+//! in Kafka. The watch may show a commit later than its answer does. So an acknowledgement passes
+//! through [`View::learn_appended`] before it is sent. A fetch that comes before the watch finds that
+//! the view lacks the extents below the high watermark, and asks the leader for them.
+//!
 //! # Reset
 //!
 //! A reader that fell behind gets the whole state instead of what it missed. Waiters stay
@@ -140,9 +147,11 @@ impl View {
         self.partitions.learn(partition, answered)
     }
 
-    /// The same for an answer that shows the log start only.
-    pub fn learn_log_start(&self, partition: PartitionId, log_start: Offset) -> Offset {
-        let answered = PartitionBounds { log_start, ..PartitionBounds::default() };
+    /// The same for an acknowledgement: the log start at the commit, and one past the last record that
+    /// was committed. Returns the log start that the client may be shown.
+    pub fn learn_appended(&self, partition: PartitionId, log_start: Offset, end: Offset) -> Offset {
+        // Transactions are not served, so all that is committed is stable.
+        let answered = PartitionBounds { log_start, high_watermark: end, last_stable: end };
         self.learn(partition, answered).log_start
     }
 

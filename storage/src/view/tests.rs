@@ -150,10 +150,14 @@ async fn offsets_never_go_back_behind_what_the_leader_answered() {
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));
     world.changes(vec![grown(0, 8, 9)]).await;
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(2, 10)));
-    assert_eq!(world.view.learn_log_start(partition(0), Offset(1)), Offset(2));
-    assert_eq!(world.view.learn_log_start(partition(0), Offset(3)), Offset(3));
+    let learn =
+        |log_start, end| world.view.learn_appended(partition(0), Offset(log_start), Offset(end)).0;
+    assert_eq!(learn(1, 9), 2);
+    assert_eq!(learn(3, 10), 3);
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(3, 10)));
     assert_eq!(world.view.bounds(partition(99)), None);
+    assert_eq!(learn(3, 11), 3);
+    assert_eq!(world.view.bounds(partition(0)), Some(bounds(3, 11)));
     world.changes(vec![grown(0, 9, 12)]).await;
     assert_eq!(world.view.bounds(partition(0)), Some(bounds(3, 12)));
 }

@@ -86,7 +86,14 @@ struct PendingTopic {
 struct PendingPartition {
     index: i32,
     /// `Ok`: the next outcome of the ticket is its own.
-    appended: Result<PartitionId, Refusal>,
+    appended: Result<Appended, Refusal>,
+}
+
+/// A batch that is in the buffer.
+struct Appended {
+    partition: PartitionId,
+    /// How many offsets it takes.
+    offsets: i64,
 }
 
 /// Counts a request as waiting until it is dropped.
@@ -127,9 +134,10 @@ pub(crate) async fn handle(
                 context.metrics.produce.rejected.with([&reason]).inc();
             }
             let appended = checked.map(|batch| {
-                let partition = batch.partition;
+                let offsets = i64::from(batch.batch.last_offset_delta()) + 1;
+                let appended = Appended { partition: batch.partition, offsets };
                 batches.push(batch);
-                partition
+                appended
             });
             PendingPartition { index, appended }
         });
@@ -188,11 +196,13 @@ impl Pending {
         let mut outcomes = outcomes.into_iter();
         let topics = topics.into_iter().map(|topic| {
             let partitions = topic.partitions.into_iter().map(|partition| {
-                let result = partition.appended.and_then(|id| {
+                let result = partition.appended.and_then(|appended| {
                     let outcome = outcomes.next().unwrap_or(AppendOutcome::Undecided);
                     let stored = stored(outcome, named_by)?;
-                    // No fetch shows an older log start after this answer (I-FWD).
-                    let log_start = view.learn_log_start(id, stored.log_start);
+                    // No fetch shows an older log start after this answer (I-FWD), and one that
+                    // follows it finds the records.
+                    let end = Offset(stored.base_offset).plus(appended.offsets);
+                    let log_start = view.learn_appended(appended.partition, stored.log_start, end);
                     Ok(Stored { log_start, ..stored })
                 });
                 partition_response(partition.index, result)
