@@ -6,12 +6,14 @@
 //! * [`cache`]: pieces of objects that were written or read lately.
 //! * [`read`]: from a fetch to byte ranges of objects, and back to record batches.
 //! * [`sweep`]: deleting the objects that nobody needs any more.
+//! * [`fair_turns`]: turns that go around clients' addresses, for work that takes a core.
 //! * [`limits`]: every bound, with its reason.
 //!
 //! This crate keeps nothing on disk (I-NODISK), knows no Kafka request, and reaches the control
 //! plane only through `ottla-control-api`.
 
 pub mod cache;
+pub mod fair_turns;
 pub mod limits;
 pub mod read;
 pub mod sweep;

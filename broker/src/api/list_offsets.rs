@@ -16,6 +16,7 @@
 //! `UnifiedLog.fetchOffsetByTimestamp`.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ const LATEST_TIERED: i64 = -5;
 /// Answers a request.
 pub async fn handle(
     context: &Context,
-    _connection: &ConnectionInfo,
+    connection: &ConnectionInfo,
     version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
@@ -57,6 +58,7 @@ pub async fn handle(
         _ => Isolation::Uncommitted,
     };
     let repeated = repeated_partitions(&request);
+    let client = connection.share();
     let deadline = Instant::now() + longest_wait(version, request.timeout_ms);
     let mut answered = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
@@ -70,7 +72,8 @@ pub async fn handle(
                 } else {
                     match topic {
                         Ok(topic) => {
-                            let find = find(context, &topic, &partition, version, isolation);
+                            let find =
+                                find(context, client, &topic, &partition, version, isolation);
                             let found = timeout_at(deadline, find).await;
                             found.unwrap_or(Err(Kafka::RequestTimedOut))
                         }
@@ -126,6 +129,7 @@ const NOTHING: Found = (-1, -1);
 
 async fn find(
     context: &Context,
+    client: IpAddr,
     topic: &Arc<TopicInfo>,
     wanted: &ListOffsetsPartition,
     version: i16,
@@ -155,7 +159,7 @@ async fn find(
         MAX_TIMESTAMP => TimestampQuery::Max,
         timestamp => TimestampQuery::AtOrAfter(TimestampMs(timestamp)),
     };
-    let found = context.reader.offset_at(partition, query, isolation).await;
+    let found = context.reader.offset_at(client, partition, query, isolation).await;
     let found = found.map_err(|error| errors::read(&error, NamedBy::Name))?;
     Ok(found.map_or(NOTHING, |(offset, timestamp)| (offset.0, timestamp.0)))
 }

@@ -39,7 +39,8 @@
 //! | | a Fetch that reads again with the memory that it got | reads, which have deadlines |
 //! | the place of a connection's Fetch, its 64 requests in flight | its own requests | as long as those take; holds up this connection only |
 //! | turns to open compressed batches | batches of a Produce, in turns around addresses | small: [`limits::CHECK_TURN_MAX`] and one batch; large: about a second |
-//! | turns and blocks of look-ups by timestamp | a look-up, in order of arrival | its deadline, [`limits::REQUEST_WAIT_MAX`]; reads of older data share the blocks |
+//! | turns of look-ups by timestamp | a look-up, in turns around addresses | a hundredth of a second and one batch, which may take a second |
+//! | bytes of `look_ups` | a look-up, from its read until its extent was looked through | its deadline, [`limits::REQUEST_WAIT_MAX`], and the turn that it is in; an address has a quarter |
 //! | the block of producer ids | the InitProducerId that fetches the next | [`limits::CHANGE_WAIT_MAX`]; others wait as long for it |
 //!
 //! An address (of IPv6, a /64: see `client_share`) has a share of each budget, so one cannot take all. A

@@ -54,12 +54,12 @@ use ottla_model::{ClusterId, Offset, PartitionId};
 use ottla_object_io::{Store, StoreError};
 use ottla_telemetry::Metrics;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 
 use crate::cache::{Blocks, Cache};
-use crate::limits::RECORD_WALKS_MAX;
+use crate::fair_turns::FairTurns;
+use crate::limits::{BLOCK_BYTES, LOOK_UP_BLOCKS_MAX, RECORD_WALKS_MAX};
 use crate::view::View;
-use crate::write::Budget;
+use crate::write::{Budget, BudgetMetrics};
 use ahead::Ahead;
 use gather::Gather;
 pub use partitions::FetchPartitions;
@@ -73,7 +73,9 @@ pub struct Reader {
     ahead: Ahead,
     places: Places,
     /// Turns of walks over records.
-    walks: Arc<Semaphore>,
+    /// Bytes of the extents that look-ups by timestamp read.
+    look_ups: Budget,
+    walks: FairTurns,
     metrics: Arc<Metrics>,
 }
 
@@ -205,7 +207,8 @@ impl Reader {
             gather: Arc::new(gather),
             ahead: Ahead::default(),
             places: Places::new(),
-            walks: Arc::new(Semaphore::new(RECORD_WALKS_MAX)),
+            look_ups: look_ups_budget(&metrics),
+            walks: FairTurns::new(RECORD_WALKS_MAX),
             metrics,
         })
     }
@@ -214,4 +217,13 @@ impl Reader {
     pub async fn stop(&self) {
         self.ahead.stop().await;
     }
+}
+
+fn look_ups_budget(metrics: &Metrics) -> Budget {
+    let shown = BudgetMetrics {
+        held: metrics.memory.bytes.with(["look_ups"]),
+        held_max: metrics.memory.bytes_max.with(["look_ups"]),
+        waited: metrics.kafka.request_wait.clone(),
+    };
+    Budget::new(LOOK_UP_BLOCKS_MAX * BLOCK_BYTES as usize, shown)
 }

@@ -8,10 +8,16 @@
 //!
 //! What a producer compressed well takes a second to look through, so that is done off the threads
 //! that serve, for a few look-ups at a time, each of which lets others have its turn between batches.
-//! The extents of all that read or wait for their turn have room among the blocks that fetches of
-//! older data hold.
+//! Turns go around the clients' addresses.
+//!
+//! An extent is in memory from its read until it was looked through, also while the look-up waits for
+//! a turn. The extents of all look-ups have a budget of their own, of which an address has a share. So
+//! a client with very many look-ups waits for its own ones, before anything is read for them; it holds
+//! nothing that fetches need. A look-up whose caller stops waiting keeps its part of the budget until
+//! the turn that it is in ends.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ottla_control_api::view::Extent;
@@ -29,16 +35,19 @@ use super::gather::Gathered;
 use super::leader::Answered;
 use super::{Isolation, ReadError, Reader};
 use crate::cache::{BlockKey, Heat};
-use crate::limits::{RECORD_WALK_TURN_MAX, TIMESTAMP_EXTENTS_MAX};
+use crate::limits::{BLOCK_BYTES, RECORD_WALK_TURN_MAX, TIMESTAMP_EXTENTS_MAX};
+use crate::write::Reservation;
 
 /// A record by its offset and timestamp.
 type Found = (Offset, TimestampMs);
 
 impl Reader {
     /// The offset and timestamp of the record that a query asks for, among those that `isolation`
-    /// may see; `None` when there is none.
+    /// may see; `None` when there is none. Waits for room and for turns in the share of `client`, and
+    /// has no deadline: the caller drops it when its time is over.
     pub async fn offset_at(
         &self,
+        client: IpAddr,
         partition: PartitionId,
         query: TimestampQuery,
         isolation: Isolation,
@@ -55,7 +64,7 @@ impl Reader {
                 if extent.base_offset >= readable.end {
                     return Ok(None);
                 }
-                let found = self.search(&extent, query, readable).await?;
+                let found = self.search(client, &extent, query, readable).await?;
                 if found.is_some() || query == TimestampQuery::Max {
                     return Ok(found);
                 }
@@ -70,20 +79,18 @@ impl Reader {
 
     async fn search(
         &self,
+        client: IpAddr,
         extent: &Arc<Extent>,
         query: TimestampQuery,
         readable: Readable,
     ) -> Result<Option<Found>, ReadError> {
-        let range = extent.position.0..extent.position.0 + extent.length;
-        let blocks = BlockKey::covering(&range).count();
-        // Until it was looked through: what waits for its turn is in memory as well.
-        let _held = self.gather.hold(blocks, Heat::CatchUp).await;
+        let memory = self.memory_of(client, extent).await;
         let batches = self.whole_extent(extent).await?.into();
         let most = extent.max_timestamp;
-        let mut search = Search { query, readable, most, batches, best: None };
+        let mut search = Search { query, readable, most, batches, best: None, _memory: memory };
         loop {
-            // Never closed. It goes along, because a walk ends by itself only, asked for or not.
-            let turn = self.walks.clone().acquire_owned().await;
+            // It goes along, because a walk ends by itself only, asked for or not.
+            let turn = self.walks.turn(client).await;
             let walk = move || {
                 let _turn = turn;
                 let ended = search.take_turn();
@@ -102,6 +109,16 @@ impl Reader {
                 return Ok(search.best);
             }
         }
+    }
+
+    /// Waits for room for an extent's blocks.
+    async fn memory_of(&self, client: IpAddr, extent: &Extent) -> Reservation {
+        let range = extent.position.0..extent.position.0 + extent.length;
+        let bytes = BlockKey::covering(&range).count() * BLOCK_BYTES as usize;
+        // One that is longer than the budget, which only an enormous batch can be, is read alone.
+        let bytes = bytes.min(self.look_ups.total());
+        let reserved = self.look_ups.reserve(client, bytes).await;
+        reserved.unwrap_or_else(|_| self.look_ups.charge(client, bytes))
     }
 
     async fn whole_extent(&self, extent: &Arc<Extent>) -> Result<Vec<StoredBatch>, ReadError> {
@@ -159,6 +176,8 @@ struct Search {
     /// Those that were not looked through.
     batches: VecDeque<StoredBatch>,
     best: Option<Found>,
+    /// For what the batches lie in.
+    _memory: Reservation,
 }
 
 impl Search {

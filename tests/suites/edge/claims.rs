@@ -95,7 +95,7 @@ async fn f41_very_many_small_elements_are_refused() -> Result<()> {
     edge.survived(160 << 20).await
 }
 
-fn varint(out: &mut BytesMut, value: i64) {
+pub fn varint(out: &mut BytesMut, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
         out.put_u8(rest as u8 | 0x80);

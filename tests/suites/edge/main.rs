@@ -10,6 +10,7 @@ mod claims;
 mod connections;
 mod groups;
 mod half_closed;
+mod look_ups;
 mod noise;
 mod operators;
 mod patience;

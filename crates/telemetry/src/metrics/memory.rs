@@ -8,7 +8,7 @@ group! {
     pub struct MemoryMetrics {
         /// Bytes held, by owner: produce (records received and not yet durable), cache (object
         /// data), read (blocks that fetches hold while they work; the cache may hold them too),
-        /// state (the controller's), view (the broker's part of it), requests (large
+        /// look_ups (the same for look-ups by timestamp), state (the controller's), view (the broker's part of it), requests (large
         /// Fetch, JoinGroup and SyncGroup requests until they are decoded), calls (all other large
         /// requests but Produce, until they are handled), fetch_plans (what fetches keep while they
         /// wait for records), fetch_passes (what fetches of many partitions need while they look for

@@ -5,7 +5,7 @@ use ottla_model::Offset;
 
 use tokio::time::Instant;
 
-use super::world::{World, bases, change, partition, request, sized};
+use super::world::{CLIENT, World, bases, change, partition, request, sized};
 use crate::limits::FETCH_QUESTION_TIME_MAX;
 use crate::read::{Isolation, ReadError};
 use ottla_test_kit::values::bounds;
@@ -64,7 +64,7 @@ async fn what_the_leader_answers_to_any_question_is_not_taken_back_by_a_fetch() 
 
     let ahead = view_is_behind(6);
     let query = TimestampQuery::Max;
-    world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await.unwrap();
+    world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted).await.unwrap();
     assert_eq!(seen_by_a_fetch().await, ahead);
 }
 

@@ -1,18 +1,24 @@
 //! Offsets by time.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures_util::poll;
+use futures_util::{FutureExt as _, poll};
 use ottla_control_api::{PartitionBounds, TimestampQuery};
 use ottla_model::{Offset, TimestampMs};
 
-use super::world::{World, batch_of, partition};
+use super::world::{CLIENT, World, batch_of, partition};
 use crate::cache::Heat;
-use crate::limits::{HELD_CATCH_UP_BLOCKS_MAX, RECORD_WALKS_MAX};
+use crate::fair_turns::Turn;
+use crate::limits::{CLIENT_SHARE, HELD_CATCH_UP_BLOCKS_MAX, RECORD_WALKS_MAX};
 use crate::read::{Isolation, ReadError};
 use ottla_test_kit::batch;
 use ottla_test_kit::values::bounds;
+
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 #[tokio::test]
 async fn timestamps_are_found_exact_to_the_record() {
@@ -29,7 +35,8 @@ async fn timestamps_are_found_exact_to_the_record() {
             let query = TimestampQuery::AtOrAfter(TimestampMs(time));
             let (reader, partition) = (&world.reader, partition(index));
             async move {
-                let found = reader.offset_at(partition, query, Isolation::Uncommitted).await;
+                let found =
+                    reader.offset_at(CLIENT, partition, query, Isolation::Uncommitted).await;
                 found.unwrap().map(|(offset, time)| (offset.0, time.0))
             }
         };
@@ -40,7 +47,7 @@ async fn timestamps_are_found_exact_to_the_record() {
         assert_eq!(at(121).await, None);
         let max = world
             .reader
-            .offset_at(partition(index), TimestampQuery::Max, Isolation::Uncommitted)
+            .offset_at(CLIENT, partition(index), TimestampQuery::Max, Isolation::Uncommitted)
             .await;
         assert_eq!(max, Ok(Some((Offset(5), TimestampMs(120)))));
     }
@@ -55,7 +62,7 @@ async fn timestamps_respect_isolation_log_start_and_append_time() {
     world.publish(0, stable, extents).await;
     let find = async |index, time, isolation| {
         let query = TimestampQuery::AtOrAfter(TimestampMs(time));
-        world.reader.offset_at(partition(index), query, isolation).await.unwrap()
+        world.reader.offset_at(CLIENT, partition(index), query, isolation).await.unwrap()
     };
     assert_eq!(find(0, 0, Isolation::Uncommitted).await, Some((Offset(1), TimestampMs(101))));
     assert_eq!(find(0, 150, Isolation::Uncommitted).await, Some((Offset(2), TimestampMs(200))));
@@ -65,8 +72,10 @@ async fn timestamps_respect_isolation_log_start_and_append_time() {
     let extents = world.object_with(&[(0, &batches)], time, true).await;
     world.publish(1, bounds(0, 4), extents).await;
     assert_eq!(find(1, 500, Isolation::Uncommitted).await, Some((Offset(0), TimestampMs(900))));
-    let unknown =
-        world.reader.offset_at(partition(99), TimestampQuery::Max, Isolation::Uncommitted).await;
+    let unknown = world
+        .reader
+        .offset_at(CLIENT, partition(99), TimestampQuery::Max, Isolation::Uncommitted)
+        .await;
     assert_eq!(unknown, Err(ReadError::UnknownPartition));
 }
 
@@ -96,7 +105,8 @@ async fn the_maximum_in_a_batchs_header_is_not_believed() {
         extents[0] = std::sync::Arc::new(extent);
         world.publish(index, bounds(0, 7), extents).await;
         let look_up = async |query| {
-            let found = world.reader.offset_at(partition(index), query, Isolation::Uncommitted);
+            let found =
+                world.reader.offset_at(CLIENT, partition(index), query, Isolation::Uncommitted);
             found.await.unwrap().map(|(offset, time)| (offset.0, time.0))
         };
         let at = |time| TimestampQuery::AtOrAfter(TimestampMs(time));
@@ -118,7 +128,7 @@ async fn records_without_timestamps_have_no_latest_one() {
     let world = World::new().await;
     world.append(0, 0, &[batch_of(&[-1, -1], 5, false)]).await;
     let query = TimestampQuery::Max;
-    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    let found = world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted).await;
     assert_eq!(found, Ok(None));
 }
 
@@ -130,7 +140,7 @@ async fn a_batch_that_cannot_be_read_hides_only_itself() {
     world.append(0, 0, &batches).await;
     let at = |time| {
         let query = TimestampQuery::AtOrAfter(TimestampMs(time));
-        world.reader.offset_at(partition(0), query, Isolation::Uncommitted)
+        world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted)
     };
     assert_eq!(at(101).await, Ok(Some((Offset(1), TimestampMs(101)))));
     assert_eq!(at(800).await, Ok(Some((Offset(202), TimestampMs(900)))));
@@ -151,7 +161,7 @@ async fn headers_that_claim_a_later_time_are_looked_behind() {
     world.append(0, 2, &[batch_of(&[50], 5, false)]).await;
     world.append(0, 3, &[batch_of(&[300, 400], 5, false)]).await;
     let query = TimestampQuery::AtOrAfter(TimestampMs(350));
-    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    let found = world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted).await;
     assert_eq!(found, Ok(Some((Offset(4), TimestampMs(400)))));
 }
 
@@ -164,7 +174,7 @@ async fn a_record_far_behind_a_header_that_claims_its_time_is_found() {
     }
     world.append(0, 42, &[batch_of(&[400], 5, false)]).await;
     let query = TimestampQuery::AtOrAfter(TimestampMs(350));
-    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    let found = world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted).await;
     assert_eq!(found, Ok(Some((Offset(42), TimestampMs(400)))));
 }
 
@@ -176,7 +186,7 @@ async fn a_look_up_that_is_given_up_never_says_that_there_is_no_record() {
     }
     world.append(0, 40, &[batch_of(&[400], 5, false)]).await;
     let query = TimestampQuery::AtOrAfter(TimestampMs(350));
-    let found = world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await;
+    let found = world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted).await;
     assert!(matches!(found, Err(ReadError::Corrupt(_))), "{found:?}");
 }
 
@@ -195,27 +205,72 @@ async fn a_batch_is_looked_through_up_to_the_answer_only() {
     world.append(0, 0, &[damaged_at_its_end()]).await;
     let at = |time| {
         let query = TimestampQuery::AtOrAfter(TimestampMs(time));
-        world.reader.offset_at(partition(0), query, Isolation::Uncommitted)
+        world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted)
     };
     assert_eq!(at(110).await, Ok(Some((Offset(10), TimestampMs(110)))));
-    let whole = world.reader.offset_at(partition(0), TimestampQuery::Max, Isolation::Uncommitted);
+    let whole =
+        world.reader.offset_at(CLIENT, partition(0), TimestampQuery::Max, Isolation::Uncommitted);
     assert!(matches!(whole.await, Err(ReadError::Corrupt(_))));
+}
+
+fn all_turns(world: &World) -> Vec<Turn> {
+    std::iter::from_fn(|| world.reader.walks.try_turn()).collect()
+}
+
+#[tokio::test]
+async fn very_many_look_ups_of_one_address_hold_up_neither_others_nor_fetches() {
+    const MANY: usize = 600;
+    let world = World::new().await;
+    world.append(0, 0, &[batch_of(&[100, 200], 5, true)]).await;
+    let mut turns = all_turns(&world);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let query = TimestampQuery::AtOrAfter(TimestampMs(150));
+    let look_up = |client| {
+        let (reader, answered) = (world.reader.clone(), answered.clone());
+        tokio::spawn(async move {
+            let found = reader.offset_at(client, partition(0), query, Isolation::Uncommitted);
+            assert_eq!(found.await, Ok(Some((Offset(1), TimestampMs(200)))));
+            answered.fetch_add(1, Ordering::SeqCst)
+        })
+    };
+    let used = || world.reader.look_ups.used();
+    let many: Vec<_> = (0..MANY).map(|_| look_up(CLIENT)).collect();
+    let share = world.reader.look_ups.total() / CLIENT_SHARE;
+    while used() < share {
+        tokio::task::yield_now().await;
+    }
+    let other = look_up(OTHER);
+    while used() <= share {
+        tokio::task::yield_now().await;
+    }
+    let held = world.reader.gather.hold(HELD_CATCH_UP_BLOCKS_MAX, Heat::CatchUp).now_or_never();
+    assert!(held.is_some(), "look-ups hold blocks of fetches");
+    turns.pop();
+    // One turn of the other address comes first; a few may end before this task runs again.
+    let before = other.await.unwrap();
+    assert!(before < 8, "{before} look-ups of one address came first");
+    drop(turns);
+    for look_up in many {
+        look_up.await.unwrap();
+    }
+    assert_eq!(used(), 0);
 }
 
 #[tokio::test]
 async fn look_ups_take_turns_at_walking_over_records() {
     let world = World::new().await;
     world.append(0, 0, &[batch_of(&[100, 200], 5, true)]).await;
-    let turns = world.reader.walks.acquire_many(RECORD_WALKS_MAX as u32).await.unwrap();
+    let turns = all_turns(&world);
     let query = TimestampQuery::AtOrAfter(TimestampMs(150));
-    let mut looking = pin!(world.reader.offset_at(partition(0), query, Isolation::Uncommitted));
+    let mut looking =
+        pin!(world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted));
     for _ in 0..1_000 {
         assert!(poll!(&mut looking).is_pending(), "it walked without a turn");
         tokio::task::yield_now().await;
     }
     drop(turns);
     assert_eq!(looking.await, Ok(Some((Offset(1), TimestampMs(200)))));
-    assert_eq!(world.reader.walks.available_permits(), RECORD_WALKS_MAX);
+    assert_eq!(all_turns(&world).len(), RECORD_WALKS_MAX);
 }
 
 #[tokio::test]
@@ -223,8 +278,9 @@ async fn look_ups_wait_until_there_is_room_for_what_they_read() {
     let world = World::new().await;
     world.append(0, 0, &[batch_of(&[100], 20, false)]).await;
     let query = TimestampQuery::AtOrAfter(TimestampMs(0));
-    let all = world.reader.gather.hold(HELD_CATCH_UP_BLOCKS_MAX, Heat::CatchUp).await;
-    let mut looking_up = pin!(world.reader.offset_at(partition(0), query, Isolation::Uncommitted));
+    let all = world.reader.look_ups.charge(OTHER, world.reader.look_ups.total());
+    let mut looking_up =
+        pin!(world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted));
     for _ in 0..1_000 {
         assert!(poll!(&mut looking_up).is_pending(), "it reads without room");
         tokio::task::yield_now().await;

@@ -1,5 +1,6 @@
 //! A reader over a store that can fail, a control plane the test sets, and objects on demand.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::read::{FetchPartition, FetchRequest, FetchedPartition, Isolation, Rea
 use crate::view::{View, ViewTask};
 
 pub(super) const CLUSTER: ClusterId = ClusterId(5);
+pub(super) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(super) fn partition(index: i32) -> PartitionId {
     PartitionId { topic: TopicId(1), index: PartitionIndex(index) }

@@ -10,28 +10,30 @@ use tokio::sync::oneshot;
 
 /// See the module's essay.
 #[derive(Debug)]
-pub(super) struct FairTurns(Arc<Mutex<Turns>>);
+pub struct FairTurns(Arc<Mutex<Turns>>);
 
 #[derive(Debug)]
 struct Turns {
     free: usize,
     /// Addresses that wait, the next one first; each once.
     order: VecDeque<IpAddr>,
-    /// Bounded by the connections, each of which waits for one turn at a time.
+    /// Bounded by the requests in flight: a connection checks the records of one Produce at a time, and
+    /// looks up timestamps of one request, a few at a time.
     waiting: BTreeMap<IpAddr, VecDeque<oneshot::Sender<Turn>>>,
 }
 
 /// The right to work; the next in order gets it when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(Option<Arc<Mutex<Turns>>>);
+pub struct Turn(Option<Arc<Mutex<Turns>>>);
 
 impl FairTurns {
+    /// So many turns at the same time.
     pub fn new(turns: usize) -> Self {
         let (order, waiting) = (VecDeque::new(), BTreeMap::new());
         Self(Arc::new(Mutex::new(Turns { free: turns, order, waiting })))
     }
 
-    /// Waits for a turn on behalf of an address.
+    /// Waits for a turn on behalf of an address. Safe to cancel.
     pub async fn turn(&self, address: IpAddr) -> Turn {
         let coming = {
             let mut turns = lock(&self.0);
@@ -49,14 +51,11 @@ impl FairTurns {
         }
     }
 
-    #[cfg(test)]
-    pub async fn take_all(&self, address: IpAddr) -> Vec<Turn> {
-        let free = lock(&self.0).free;
-        let mut taken = Vec::new();
-        for _ in 0..free {
-            taken.push(self.turn(address).await);
-        }
-        taken
+    /// A turn, when one is free now.
+    pub fn try_turn(&self) -> Option<Turn> {
+        let mut turns = lock(&self.0);
+        turns.free = turns.free.checked_sub(1)?;
+        Some(Turn(Some(self.0.clone())))
     }
 }
 

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ottla_storage::fair_turns::FairTurns;
 use ottla_wire::batch::Compression;
 use ottla_wire::batch_error::BatchError;
 use ottla_wire::decompress::{OutputLimits, Scratch};
@@ -31,9 +32,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::limits;
-use fair_turns::FairTurns;
-
-mod fair_turns;
 
 /// Checks batches, a few compressed ones at a time.
 #[derive(Debug)]
@@ -181,6 +179,7 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::poll;
+    use ottla_storage::fair_turns::Turn;
     use ottla_test_kit::batch;
 
     use super::*;
@@ -191,6 +190,10 @@ mod tests {
     fn candidate(bytes: &Bytes) -> Candidate {
         let batch = ReceivedBatch::read(bytes.clone()).unwrap();
         Candidate { batch, rules: RecordRules::NONE }
+    }
+
+    fn all_turns(of: &FairTurns) -> Vec<Turn> {
+        std::iter::from_fn(|| of.try_turn()).collect()
     }
 
     async fn verdicts(check: &RecordCheck, batches: &[Bytes]) -> Vec<Verdict> {
@@ -224,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn small_batches_do_not_wait_for_large_ones() {
         let check = RecordCheck::new(true);
-        let all_large = check.large.take_all(CLIENT).await;
+        let all_large = all_turns(&check.large);
         let large = [large()];
         let mut waiting = pin!(verdicts(&check, &large));
         let small = [batch::gzipped(&[(TIME, b"v")])];
@@ -238,7 +241,7 @@ mod tests {
     #[tokio::test]
     async fn compressed_batches_take_turns_and_plain_ones_need_none() {
         let check = RecordCheck::new(true);
-        let turns = check.small.take_all(CLIENT).await;
+        let turns = all_turns(&check.small);
         assert!(verdicts(&check, &[batch::plain(&[(1, b"v")])]).await[0].is_ok());
         let compressed = [batch::gzipped(&[(TIME, b"v")])];
         let mut checking = pin!(verdicts(&check, &compressed));
