@@ -260,6 +260,10 @@ pub const PASS_PARTITION_BYTES: usize = 512;
 /// often.
 pub const SMALL_PASS_PARTITIONS: usize = 256;
 
+/// How long a fetch waits for the memory of a large pass; then it is answered without records.
+/// Kafka's clients wait for 30 s.
+pub const PASS_WAIT_MAX: Duration = Duration::from_secs(20);
+
 /// A batch whose whole is shorter than this is copied into the answer together with its header:
 /// below it, an extra piece in the vectored write costs more than the copy.
 pub const COPY_BATCH_BYTES_MAX: usize = 2 << 10;
@@ -281,10 +285,6 @@ pub const HELD_TAIL_BLOCKS_MAX: usize = 128;
 /// Blocks from the store that all fetches of older data hold while they work.
 pub const HELD_CATCH_UP_BLOCKS_MAX: usize = 64;
 
-/// An answer whose bytes are less than one part in this many of the buffers that they lie in is
-/// copied: what waits for a client keeps at most so many times its bytes in memory, until it has
-/// waited for so long that it is copied too. A partition's default megabyte out of two reads ahead
-/// is not: copying costs a third of what serving it does.
 /// Blocks that look-ups by timestamp hold, for the extent that each looks through or waits to look
 /// through. An extent of the default object takes up to nine, so the share of an address (a quarter)
 /// has room for one of those or for many small ones, and seven addresses look up at the same time.
@@ -294,6 +294,10 @@ pub const LOOK_UP_BLOCKS_MAX: usize = 64;
 /// what they would bring, and its client asks again. It may keep memory for a large pass meanwhile.
 pub const HOLD_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// An answer whose bytes are less than one part in this many of the buffers that they lie in is
+/// copied: what waits for a client keeps at most so many times its bytes in memory, until it has
+/// waited for so long that it is copied too. A partition's default megabyte out of two reads ahead
+/// is not: copying costs a third of what serving it does.
 pub const PINNED_SHARE_MIN: u64 = 8;
 
 /// A fetch of older data reads ahead by this much of each partition.

@@ -11,8 +11,9 @@
 //! Of a request nothing is kept but [`Plan`], which names partitions in a compact form and topics by
 //! what the view has of them: neither the frame nor the decoded request lives while a fetch waits.
 //! Plans have a budget of their own. A fetch that finds no room in it does not wait for records: it
-//! is answered at once with what is there, and its client is asked to pause for as long as it would
-//! have waited (KIP-219). Such a fetch keeps the memory of its request, and waits for no memory.
+//! is answered at once with what is there. When that is nothing, its client is asked to pause for as
+//! long as it would have waited (KIP-219). Such a fetch keeps the memory of its request, and waits for
+//! no memory: without any for its pass or its records, it is answered without records.
 //!
 //! An answer holds memory for all of it, records and the names that it repeats. While a fetch waits for
 //! some, an answer behind it may need some too: then this one goes out without records.
@@ -65,7 +66,7 @@ pub(crate) struct Fetch {
     error: Option<Kafka>,
     plan: Plan,
     read: Read,
-    /// How long its client is asked to pause.
+    /// How long its client is asked to pause when the answer brings nothing.
     throttle: Duration,
     memory: PlanMemory,
 }
@@ -96,7 +97,8 @@ impl Fetch {
         let wanted = if is_full { request.topics.as_slice() } else { &[] };
         let (plan, partitions) = Plan::of(context, named_by, wanted);
         let granted = context.fetch_plans.try_reserve(client, plan.bytes(&partitions));
-        let pass_memory = PassMemory { budget: context.fetch_passes.clone(), client };
+        let may_wait = granted.is_some();
+        let pass_memory = PassMemory { budget: context.fetch_passes.clone(), client, may_wait };
         let has_errors = plan.has_errors();
         let mut read = to_read_at_all(&request, has_errors, partitions, pass_memory);
         let mut throttle = Duration::ZERO;
@@ -122,8 +124,9 @@ impl Fetch {
             besides: self.plan.answer_bytes(),
         };
         let (fetched, held) = reading.read(self.read).await?;
+        let throttle = if brings_something(&fetched) { Duration::ZERO } else { self.throttle };
         let response = FetchResponse {
-            throttle_time_ms: i32::try_from(self.throttle.as_millis()).unwrap_or(i32::MAX),
+            throttle_time_ms: i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX),
             error_code: self.error.map_or(0, |error| error.code()),
             topics: self.plan.answer(&wanted, fetched, self.named_by),
         };
@@ -243,6 +246,11 @@ impl Reading<'_> {
         };
         held.map(Some).ok_or(End::NoAnswerMemory { bytes })
     }
+}
+
+/// Whether a client has something to do before it asks again.
+fn brings_something(fetched: &[FetchedPartition]) -> bool {
+    fetched.iter().any(|partition| partition.records.length > 0 || partition.error.is_some())
 }
 
 fn length(fetched: &[FetchedPartition]) -> usize {

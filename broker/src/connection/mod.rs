@@ -32,7 +32,8 @@
 //! | bytes of `calls` | any other large request, or a small one of very many elements | the same, and until it is handled: [`limits::REQUEST_WAIT_MAX`], or what a client asks for a change ([`limits::CHANGE_TIMEOUT_MAX`]); then until there is memory for its answer: [`limits::REQUEST_WAIT_MAX`] |
 //! | bytes of `produce` and `group_requests` | the names or offsets that an answer has | until there is memory for that answer: [`limits::REQUEST_WAIT_MAX`] |
 //! | bytes of `fetch_plans` | a Fetch that waits for records | [`limits::FETCH_WAIT_MAX`]; nobody waits for them, see `api::fetch` |
-//! | bytes of `fetch_passes` | a Fetch of many partitions that looks for records | questions and reads, which have deadlines |
+//! | bytes of `fetch_passes` | a Fetch of many partitions that looks for records | questions and reads, which have deadlines, and `HOLD_WAIT_MAX` (5 s) of the storage crate for blocks; others wait at most for its `PASS_WAIT_MAX` |
+//! | blocks of fetches | a Fetch that reads from the store | reads, which have deadlines; others wait at most for `HOLD_WAIT_MAX` |
 //! | bytes of `answers` | an answer that is being written, and those ready behind it | while others wait for them: [`limits::WRITE_STALL_PRESSED`] without progress |
 //! | | an answer that stands behind a Fetch of its connection | that Fetch ends when the answer asks for memory: a read, which has a deadline, or [`limits::REQUEST_WAIT_MAX`] when the Fetch names very many partitions |
 //! | | a Produce's answer behind another Produce | the write path's deadlines |

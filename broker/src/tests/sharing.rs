@@ -105,10 +105,20 @@ async fn a_fetch_without_room_to_wait_is_answered_at_once_and_asked_to_pause() {
     assert_eq!(answer.throttle_time_ms, 7_000);
     assert_eq!(answer.responses[0].partitions.len(), PARTITIONS as usize);
     assert_eq!(answer.responses[0].partitions[0].high_watermark, 1);
-    // Records that are there are given.
+    // Records that are there are given, and nobody pauses before using them.
     let answer = client.call(12, &fetch_large(7_000)).await;
     assert!(answer.responses[0].partitions[0].records.as_ref().is_some_and(|r| !r.is_empty()));
-    drop(all);
+    assert_eq!(answer.throttle_time_ms, 0);
+    // Without memory to look for any, it is answered at once as well.
+    let passes = context.fetch_passes.charge(other, limits::FETCH_PASSES_BYTES_MAX);
+    let began = Instant::now();
+    let answer = client.call(12, &fetch_large(7_000)).await;
+    assert!(began.elapsed() < SOON);
+    assert_eq!(answer.throttle_time_ms, 7_000);
+    let first = &answer.responses[0].partitions[0];
+    assert!(first.records.as_ref().is_none_or(|records| records.is_empty()));
+    assert_eq!((first.error_code, first.high_watermark), (0, 1));
+    drop((all, passes));
     let answer = client.call(12, &fetch_large(7_000)).await;
     assert_eq!(answer.throttle_time_ms, 0);
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use ottla_control_api::view::Extent;
 use ottla_model::PartitionId;
 use ottla_object_io::{ReadCause, StoreError, StoreErrorKind};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::assemble::{Place, Source, Stop};
-use super::gather::{Gathered, Wanted};
+use super::gather::{Gathered, Held, Wanted};
 use super::leader::Answered;
 use super::locate::{Found, Located};
 use super::part::{Part, pins_too_much};
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::cache::{BlockKey, Heat};
 use crate::limits::{
-    FETCH_BLOCKS_MAX, FETCH_BYTES_MAX, PASS_PARTITION_BYTES, READ_AHEAD_BLOCKS_MAX,
-    SMALL_PASS_PARTITIONS,
+    FETCH_BLOCKS_MAX, FETCH_BYTES_MAX, HOLD_WAIT_MAX, PASS_PARTITION_BYTES, PASS_WAIT_MAX,
+    READ_AHEAD_BLOCKS_MAX, SMALL_PASS_PARTITIONS,
 };
 use crate::write::Reservation;
 
@@ -56,7 +56,10 @@ impl Reader {
         request: &FetchRequest,
         deadline: Instant,
     ) -> Option<Vec<FetchedPartition>> {
-        let _memory = memory_for_a_pass(request).await;
+        let _memory = match memory_for_a_pass(request).await {
+            Ok(memory) => memory,
+            Err(NoMemory) => return Some(self.without_looking(request)),
+        };
         let stages = &self.metrics.fetch.stage_seconds;
         let started = Instant::now();
         let out_of_time = started >= deadline;
@@ -69,6 +72,17 @@ impl Reader {
         let (answer, cut) = self.read(request, located).await;
         stages.with(["read"]).time(started.elapsed());
         (out_of_time || cut || is_enough(request, &answer)).then_some(answer)
+    }
+
+    /// An answer without records, as far as the view goes.
+    fn without_looking(&self, request: &FetchRequest) -> Vec<FetchedPartition> {
+        let answer = |wanted: FetchPartition| {
+            let bounds = self.view.bounds(wanted.partition);
+            let error = bounds.is_none().then_some(ReadError::UnknownPartition);
+            let bounds = bounds.unwrap_or_default();
+            FetchedPartition { bounds, records: Records::default(), error }
+        };
+        request.partitions.iter().map(answer).collect()
     }
 
     fn count(&self, answer: &[FetchedPartition]) {
@@ -96,9 +110,7 @@ impl Reader {
         for (part, bytes) in parts.iter_mut().zip(allot(&offers, request.max_bytes as u64)) {
             part.take_up_to(bytes);
         }
-        let (tail, catch_up) = self.limit_blocks(&mut parts);
-        let _held_catch_up = self.gather.hold(catch_up, Heat::CatchUp).await;
-        let _held_tail = self.gather.hold(tail, Heat::Tail).await;
+        let _held = self.hold_blocks(&mut parts).await;
         let mut gathered = self.gather_all(&parts).await;
 
         let mut brought = Vec::new();
@@ -121,6 +133,25 @@ impl Reader {
             .map(|((part, located), sent)| self.finish(part, located, sent, copy, &gathered))
             .collect();
         (answer, cut)
+    }
+
+    /// Waits until the blocks that the parts need may be held, at most for [`HOLD_WAIT_MAX`] in all.
+    /// Parts for which they were not granted are cut to nothing.
+    async fn hold_blocks(&self, parts: &mut [Part]) -> [Option<Held<'_>>; 2] {
+        let (tail, catch_up) = self.limit_blocks(parts);
+        let deadline = Instant::now() + HOLD_WAIT_MAX;
+        let mut granted = [None, None];
+        let wanted = [(catch_up, Heat::CatchUp), (tail, Heat::Tail)];
+        for (held, (blocks, heat)) in granted.iter_mut().zip(wanted) {
+            match timeout_at(deadline, self.gather.hold(blocks, heat)).await {
+                Ok(hold) => *held = hold,
+                Err(_) => {
+                    let without = parts.iter_mut().filter(|part| part.heat == heat);
+                    without.for_each(Part::cut_to_nothing);
+                }
+            }
+        }
+        granted
     }
 
     /// Cuts the parts so that at most [`FETCH_BLOCKS_MAX`] blocks come from the store, but always
@@ -336,14 +367,25 @@ impl Reader {
     }
 }
 
-/// Waits until there is memory for a pass over many partitions; one over few takes little.
-async fn memory_for_a_pass(request: &FetchRequest) -> Option<Reservation> {
+/// There is no memory for a pass, and the fetch may not wait, or has waited long enough.
+struct NoMemory;
+
+/// Waits until there is memory for a pass over many partitions, if the fetch may wait; one over few
+/// takes little.
+async fn memory_for_a_pass(request: &FetchRequest) -> Result<Option<Reservation>, NoMemory> {
     let partitions = request.partitions.len();
-    let PassMemory { budget, client } =
-        request.memory.as_ref().filter(|_| partitions > SMALL_PASS_PARTITIONS)?;
+    let memory = request.memory.as_ref().filter(|_| partitions > SMALL_PASS_PARTITIONS);
+    let Some(PassMemory { budget, client, may_wait }) = memory else { return Ok(None) };
     let bytes = partitions * PASS_PARTITION_BYTES;
-    // More than the whole budget cannot be: no request has so many partitions.
-    Some(budget.reserve(*client, bytes).await.unwrap_or_else(|_| budget.charge(*client, bytes)))
+    if !may_wait {
+        return budget.try_reserve(*client, bytes).map(Some).ok_or(NoMemory);
+    }
+    match timeout(PASS_WAIT_MAX, budget.reserve(*client, bytes)).await {
+        Ok(Ok(reserved)) => Ok(Some(reserved)),
+        // More than the whole budget cannot be: no request has so many partitions.
+        Ok(Err(_)) => Ok(Some(budget.charge(*client, bytes))),
+        Err(_) => Err(NoMemory),
+    }
 }
 
 /// Whether a pass can bring an answer: an error, or by the extents' lengths enough bytes.

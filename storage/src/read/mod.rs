@@ -20,7 +20,8 @@
 //! A fetch that waits keeps its partitions in a compact form ([`FetchPartitions`]), and nothing of an
 //! earlier pass. A pass over many partitions takes several times as much: it reserves that from the
 //! budget of its [`PassMemory`] before it begins and returns it when it ends. A pass waits for
-//! questions to the control plane and for reads, which have deadlines, and for no other client.
+//! questions to the control plane and for reads, which have deadlines. For the right to hold blocks it
+//! may wait for other clients, at most for [`HOLD_WAIT_MAX`](crate::limits::HOLD_WAIT_MAX).
 //!
 //! # Faults stay local
 //!
@@ -72,9 +73,9 @@ pub struct Reader {
     gather: Arc<Gather>,
     ahead: Ahead,
     places: Places,
-    /// Turns of walks over records.
     /// Bytes of the extents that look-ups by timestamp read.
     look_ups: Budget,
+    /// Turns of walks over records.
     walks: FairTurns,
     metrics: Arc<Metrics>,
 }
@@ -121,8 +122,11 @@ pub struct FetchRequest {
 pub struct PassMemory {
     /// Shared by all fetches.
     pub budget: Budget,
-    /// The client's address.
+    /// The key of the client's share.
     pub client: IpAddr,
+    /// Whether a pass waits for its memory. One that does not wait is answered without records when
+    /// there is none.
+    pub may_wait: bool,
 }
 
 /// One partition of a [`FetchRequest`].

@@ -93,6 +93,12 @@ impl Part {
         }
     }
 
+    /// Reads nothing, although there is something.
+    pub(super) fn cut_to_nothing(&mut self) {
+        self.cut |= !self.sources.is_empty();
+        self.sources.clear();
+    }
+
     /// What was located and not read: one range of each source, in order.
     pub(super) fn unread(&self) -> impl Iterator<Item = Wanted> {
         self.sources.iter().filter_map(|(source, until)| {
