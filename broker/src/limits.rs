@@ -67,6 +67,15 @@ pub const ANSWERS_BYTES_MIN: usize = 64 * 1024 * 1024;
 /// [`IN_FLIGHT_MAX`] on a connection, and at most [`UNWRITTEN_BYTES_MAX`] bytes and one answer.
 pub const SMALL_ANSWER_BYTES: usize = 16 * 1024;
 
+/// The structure of an answer that lives only while it is encoded, without a wait in between, is not
+/// counted up to this length: there is one for each thread.
+pub const STRUCTURE_BYTES_MIN: usize = 1024 * 1024;
+
+/// How much of such a structure is counted.
+pub const fn counted_structure(bytes: usize) -> usize {
+    if bytes <= STRUCTURE_BYTES_MIN { 0 } else { bytes }
+}
+
 /// Answers of one connection that are ready and not written; no further request is read beyond it.
 pub const UNWRITTEN_BYTES_MAX: usize = 256 * 1024;
 

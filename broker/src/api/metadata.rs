@@ -60,31 +60,34 @@ pub async fn find(context: &Context, version: i16, request: MetadataRequest) -> 
 }
 
 impl Found {
-    /// Bytes that the answer takes while it is made, as a structure and encoded; not less.
+    /// Bytes that the answer takes, not less: encoded, and as a structure when that is large.
     pub fn answer_bytes(&self, context: &Context) -> usize {
         let brokers = context.view.brokers();
-        let of_broker = |broker: &BrokerInfo| {
-            let text = broker.host.len() + broker.az.0.len();
-            size_of::<MetadataResponseBroker>() + BROKER_FIELDS_BYTES + 2 * text
-        };
-        let of_topic = |topic: &FoundTopic| match topic {
-            FoundTopic::Topic(topic) => {
-                let replicas = usize::try_from(topic.replication_factor).unwrap_or(1).max(1);
-                let nodes = replicas.min(brokers.len()) * size_of::<BrokerId>();
-                // Replicas and those in sync: in two lists of their own, and encoded.
-                let each =
-                    size_of::<MetadataResponsePartition>() + PARTITION_FIELDS_BYTES + 4 * nodes;
-                2 * topic.name.as_str().len()
-                    + usize::try_from(topic.partitions).unwrap_or(0) * each
+        let text = |broker: &BrokerInfo| broker.host.len() + broker.az.0.len();
+        let texts = brokers.iter().map(text).sum::<usize>();
+        let mut encoded = ANSWER_FIELDS_BYTES + brokers.len() * BROKER_FIELDS_BYTES + texts;
+        let mut structure = brokers.len() * size_of::<MetadataResponseBroker>() + texts;
+        for topic in &self.topics {
+            encoded += TOPIC_FIELDS_BYTES;
+            structure += size_of::<MetadataResponseTopic>();
+            match topic {
+                FoundTopic::Topic(topic) => {
+                    let replicas = usize::try_from(topic.replication_factor).unwrap_or(1).max(1);
+                    // The replicas, and those in sync.
+                    let nodes = 2 * replicas.min(brokers.len()) * size_of::<BrokerId>();
+                    let partitions = usize::try_from(topic.partitions).unwrap_or(0);
+                    let name = topic.name.as_str().len();
+                    encoded += name + partitions * (PARTITION_FIELDS_BYTES + nodes);
+                    structure +=
+                        name + partitions * (size_of::<MetadataResponsePartition>() + nodes);
+                }
+                // The structure shares the request's string.
+                FoundTopic::Missing { name, .. } => {
+                    encoded += name.as_ref().map_or(0, |name| name.len());
+                }
             }
-            // The structure shares the request's string.
-            FoundTopic::Missing { name, .. } => name.as_ref().map_or(0, |name| name.len()),
-        };
-        let topics = self.topics.len() * (size_of::<MetadataResponseTopic>() + TOPIC_FIELDS_BYTES);
-        ANSWER_FIELDS_BYTES
-            + brokers.iter().map(of_broker).sum::<usize>()
-            + topics
-            + self.topics.iter().map(of_topic).sum::<usize>()
+        }
+        encoded + limits::counted_structure(structure)
     }
 
     /// The answer.

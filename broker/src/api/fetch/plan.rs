@@ -16,7 +16,7 @@ use ottla_wire::fetch_response::{FetchTopic, FetchedPartition as PartitionRespon
 
 use crate::context::Context;
 use crate::errors::{self, NamedBy};
-use crate::topics;
+use crate::{limits, topics};
 
 /// The frame's header and the fields of a whole answer.
 const ANSWER_FIELDS_BYTES: usize = 32;
@@ -99,19 +99,20 @@ impl Plan {
             + self.refused.capacity() * size_of::<(usize, i32, Kafka)>()
     }
 
-    /// Bytes of the answer besides records, as a structure and encoded; not less.
+    /// Bytes of the answer besides records, not less: encoded, and as a structure when that is large.
     pub fn answer_bytes(&self) -> usize {
-        let of_topic = |topic: &PlannedTopic| {
+        let (mut encoded, mut structure) = (ANSWER_FIELDS_BYTES, 0);
+        for topic in &self.topics {
+            let partitions = topic.partitions as usize;
             let name = match &topic.name {
-                TopicName::Known(topic) => 2 * topic.name.as_str().len(),
-                // The structure has the plan's own bytes.
+                TopicName::Known(topic) => topic.name.as_str().len(),
                 TopicName::Unknown(name) => name.0.len(),
             };
-            let partitions = topic.partitions as usize
-                * (size_of::<PartitionResponse>() + PARTITION_FIELDS_BYTES);
-            size_of::<FetchTopic>() + TOPIC_FIELDS_BYTES + name + partitions
-        };
-        ANSWER_FIELDS_BYTES + self.topics.iter().map(of_topic).sum::<usize>()
+            encoded += TOPIC_FIELDS_BYTES + name + partitions * PARTITION_FIELDS_BYTES;
+            // Names that are long are unknown ones, and moved from the plan.
+            structure += size_of::<FetchTopic>() + partitions * size_of::<PartitionResponse>();
+        }
+        encoded + limits::counted_structure(structure)
     }
 
     /// The topics of the answer. `wanted` are the partitions that were read, `fetched` what they brought.
