@@ -191,13 +191,11 @@ impl Budget {
         !self.lock().waiting.is_empty()
     }
 
-    /// Whether somebody waits for bytes that `client` could give back: this client itself, or another
-    /// one that has not got its share.
+    /// Whether this client waits for bytes, or another one that is within its share.
     pub fn has_waiters_for(&self, client: IpAddr) -> bool {
         let state = self.lock();
         state.waiting.iter().any(|waiter| {
-            let wanted = waiter.wanted;
-            wanted.client == client || self.judge(&state, wanted) != Verdict::Held
+            waiter.wanted.client == client || self.judge(&state, waiter.wanted) != Verdict::Held
         })
     }
 
@@ -467,8 +465,7 @@ impl Reservation {
         }
     }
 
-    /// Holds `more` bytes from now on when they are free, within the client's share, and nobody waits;
-    /// otherwise changes nothing.
+    /// Holds `more` bytes too, or changes nothing when they are not free, or beyond the client's share.
     pub fn try_grow(&mut self, more: usize) -> bool {
         let grown = {
             let mut state = self.budget.lock();
@@ -479,7 +476,6 @@ impl Reservation {
             (within_share && is_free).then(|| self.budget.take(&mut state, wanted))
         };
         let has_grown = grown.is_some();
-        // Taken over, so that its end gives nothing back.
         self.bytes += grown.map_or(0, |mut grown| std::mem::take(&mut grown.bytes));
         has_grown
     }
