@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
-/// How long an open file is waited for. Whatever took the last one and gives it back does so within
-/// the time-outs of requests. After that nothing will, and only a restart frees files.
+/// How long an open file is waited for. A request that took the last one and returns it does so
+/// within its time-out. After that nothing will, and only a restart frees files.
 const FILE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The pause between two attempts: short beside the wait of an acknowledgement, long beside a call.
@@ -23,7 +23,7 @@ pub fn raise_open_files_limit() -> Option<u64> {
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum,
-        // What was before still holds.
+        // The limit from before still holds.
         Err(_) => current,
     }
 }
