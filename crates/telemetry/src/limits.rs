@@ -9,6 +9,13 @@ pub const LINES_PER_PLACE_MAX: u32 = 10;
 /// See [`LINES_PER_PLACE_MAX`].
 pub const LINES_PERIOD: Duration = Duration::from_secs(10);
 
+/// Time between two lines about dropped lines: so many are never kept back as lines of one place.
+pub const DROPPED_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+const _: () = assert!(
+    DROPPED_REPORT_INTERVAL.as_millis() * LINES_PER_PLACE_MAX as u128 >= LINES_PERIOD.as_millis()
+);
+
 /// Characters of a message, or of a value beside it. Clients choose some of them; paths and what a
 /// store says about a refusal are shorter.
 pub const VALUE_CHARS_MAX: usize = 600;

@@ -158,7 +158,7 @@ impl Escaped {
 }
 
 impl fmt::Write for Escaped {
-    /// An error: the text is as long as it may be. Whoever formats it stops then.
+    /// An error: the text is as long as it may be. Its formatter stops then.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for char in text.chars() {
             if self.chars == VALUE_CHARS_MAX {

@@ -2,8 +2,9 @@
 //!
 //! Nobody waits for whoever reads the log. A thread of its own writes the lines; everyone else puts
 //! them into a bounded queue. A line that finds it full is dropped and counted, and the number is
-//! told as soon as there is room again. A process that ends waits for its last lines, for a bounded
-//! time.
+//! reported when there is room again, and no more often than the limit on lines of one place lets
+//! through: a report that was kept back would lose its number. A process that ends waits for its
+//! last lines, for a bounded time.
 //!
 //! The `tracing-appender` crate has such a writer. Its queue is bounded in lines and not in bytes,
 //! and what it dropped is told nowhere.
@@ -13,7 +14,9 @@ use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::limits::{LINES_WAITING_BYTES_MAX, LINES_WAITING_MAX};
+use tokio::time::Instant;
+
+use crate::limits::{DROPPED_REPORT_INTERVAL, LINES_WAITING_BYTES_MAX, LINES_WAITING_MAX};
 
 /// See the module.
 #[derive(Debug)]
@@ -29,13 +32,22 @@ struct State {
     /// The thread is in the middle of a line.
     writing: bool,
     dropped: u64,
-    /// Of the dropped ones, those that were told.
-    told: u64,
+    /// Of the dropped ones, the number that was reported.
+    reported: u64,
+    /// When that was.
+    reported_at: Option<Instant>,
 }
 
 impl LineQueue {
     pub(super) const fn new() -> Self {
-        let state = State { lines: VecDeque::new(), bytes: 0, writing: false, dropped: 0, told: 0 };
+        let state = State {
+            lines: VecDeque::new(),
+            bytes: 0,
+            writing: false,
+            dropped: 0,
+            reported: 0,
+            reported_at: None,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -76,7 +88,7 @@ impl LineQueue {
             let line = self.next();
             // A log that cannot be written has no place left to say so.
             let _ = sink.write_all(&line).and_then(|()| sink.flush());
-            if let Some(dropped) = self.written() {
+            if let Some(dropped) = self.written(Instant::now()) {
                 report(dropped);
             }
         }
@@ -93,17 +105,22 @@ impl LineQueue {
         line
     }
 
-    /// A line is written. How many were dropped and not told, when there is room to tell it.
-    fn written(&self) -> Option<u64> {
+    /// Notes that a line is written. Answers how many were dropped and not reported, when there is
+    /// room for a report and the last one is long enough ago.
+    fn written(&self, now: Instant) -> Option<u64> {
         let mut state = self.lock();
         state.writing = false;
         self.changed.notify_all();
-        let untold = state.dropped - state.told;
-        if untold == 0 || state.lines.len() > LINES_WAITING_MAX / 2 {
+        let unreported = state.dropped - state.reported;
+        let is_early = state
+            .reported_at
+            .is_some_and(|at| now.saturating_duration_since(at) < DROPPED_REPORT_INTERVAL);
+        if unreported == 0 || is_early || !state.has_room_for_a_report() {
             return None;
         }
-        state.told = state.dropped;
-        Some(untold)
+        state.reported = state.dropped;
+        state.reported_at = Some(now);
+        Some(unreported)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -112,6 +129,11 @@ impl LineQueue {
 }
 
 impl State {
+    /// Half of the queue: lines of others that come before the report do not fill it.
+    fn has_room_for_a_report(&self) -> bool {
+        self.lines.len() <= LINES_WAITING_MAX / 2 && self.bytes <= LINES_WAITING_BYTES_MAX / 2
+    }
+
     fn add(&mut self, line: &[u8]) {
         self.bytes += line.len();
         self.lines.push_back(line.to_vec());
@@ -138,6 +160,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::logs::rate::PlaceLimits;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -190,5 +213,26 @@ mod tests {
             (&b"0"[..], &b"last"[..])
         );
         assert_eq!(lines.len() as u64, sent as u64 + 2 - dropped);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn no_report_of_dropped_lines_is_kept_back_by_the_limit_on_lines_of_a_place() {
+        let (queue, limits) = (LineQueue::new(), PlaceLimits::default());
+        let place = ("queue.rs", 1);
+        let too_long = vec![b'x'; LINES_WAITING_BYTES_MAX + 1];
+        let (mut dropped, mut reported, mut reports) = (0, 0, 0);
+        for _ in 0..10_000 {
+            queue.push(&too_long);
+            dropped += 1;
+            tokio::time::advance(Duration::from_millis(7)).await;
+            if let Some(number) = queue.written(Instant::now()) {
+                assert!(limits.permit_place(place).is_some(), "kept back: {number} lines");
+                reported += number;
+                reports += 1;
+            }
+        }
+        tokio::time::advance(DROPPED_REPORT_INTERVAL).await;
+        reported += queue.written(Instant::now()).unwrap_or_default();
+        assert_eq!(reported, dropped);
+        assert!((60..=71).contains(&reports), "{reports} in 70 seconds");
     }
 }

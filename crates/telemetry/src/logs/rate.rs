@@ -2,8 +2,8 @@
 //!
 //! Clients can cause log lines, and a line that none can cause today may be one tomorrow. So all
 //! places are held to the same number per period, here and nowhere else, and the next line of a
-//! place tells how many were kept back. What is said once is always said. Lines of the levels debug
-//! and trace are not counted: whoever asks for them wants them all.
+//! place tells how many were kept back. A line that comes once is always written. Lines of the
+//! levels debug and trace are not counted: whoever asks for them wants them all.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -36,7 +36,7 @@ impl PlaceLimits {
         self.permit_place((line.file().unwrap_or(line.target()), line.line().unwrap_or_default()))
     }
 
-    fn permit_place(&self, place: Place) -> Option<u64> {
+    pub(super) fn permit_place(&self, place: Place) -> Option<u64> {
         let now = Instant::now();
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let window = places.entry(place).or_insert(Window { since: now, lines: 0, suppressed: 0 });
