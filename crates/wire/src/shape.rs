@@ -4,8 +4,8 @@
 //! And a decoded list takes far more memory than its bytes: a topic name of two bytes becomes a
 //! structure of a hundred. So before a body is decoded it is walked once, without keeping anything:
 //! every count is followed to its last element, and the elements of all lists together are bounded
-//! by [`REQUEST_ELEMENTS_MAX`]. No string is longer than [`TEXT_BYTES_MAX`]. What passes holds no lie
-//! about a length; the decoder still judges everything else (nulls where none may be).
+//! by [`REQUEST_ELEMENTS_MAX`]. No string is longer than [`TEXT_BYTES_MAX`]. A body that passes
+//! holds no lie about a length; the decoder still judges everything else (nulls where none may be).
 //!
 //! The decoder takes UTF-8 only, and clients send other text: a group id in Latin-1 is as old as
 //! Kafka. The walk reports such a string, and [`Shape::with_valid_text`] replaces what is malformed in
@@ -41,7 +41,7 @@ pub struct Field {
     to: i16,
 }
 
-/// What a field looks like on the wire.
+/// The encoding of a field on the wire.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     /// A number, a truth value, an id: so many bytes.
@@ -58,6 +58,12 @@ enum Kind {
     TextList,
     /// A structure inside another.
     Inner(&'static Shape),
+}
+
+impl Field {
+    fn is_in(&self, version: i16) -> bool {
+        (self.from..=self.to).contains(&version)
+    }
 }
 
 impl Kind {
@@ -110,6 +116,49 @@ pub struct Checked {
     pub has_malformed_text: bool,
 }
 
+/// A walk over a body, field by field in the order of its shape. The two that there are differ in
+/// their treatment of the bytes: [`Walk`] judges them, [`text::Rewrite`] copies them.
+trait Follow {
+    /// Whether this body has the field; its version decides.
+    fn has(&self, field: &Field) -> bool;
+    fn is_flexible(&self) -> bool;
+    /// Passes over bytes without a structure.
+    fn pass(&mut self, bytes: usize) -> Result<(), RequestError>;
+    fn text(&mut self) -> Result<(), RequestError>;
+    /// The length of bytes; none is 0.
+    fn length(&mut self) -> Result<usize, RequestError>;
+    /// The count of a list; none is 0.
+    fn count(&mut self) -> Result<usize, RequestError>;
+    fn tags(&mut self, defined: &[(u32, Field)]) -> Result<(), RequestError>;
+
+    fn structure(&mut self, shape: &Shape) -> Result<(), RequestError> {
+        for field in shape.fields {
+            if self.has(field) {
+                self.value(field.kind)?;
+            }
+        }
+        if self.is_flexible() { self.tags(shape.tags) } else { Ok(()) }
+    }
+
+    fn value(&mut self, kind: Kind) -> Result<(), RequestError> {
+        match kind {
+            Kind::Fixed(bytes) => self.pass(bytes),
+            Kind::Text => self.text(),
+            Kind::Bytes => {
+                let bytes = self.length()?;
+                self.pass(bytes)
+            }
+            Kind::List(shape) => (0..self.count()?).try_for_each(|_| self.structure(shape)),
+            Kind::TextList => (0..self.count()?).try_for_each(|_| self.text()),
+            Kind::FixedList(bytes) => {
+                let count = self.count()?;
+                self.pass(count.saturating_mul(bytes))
+            }
+            Kind::Inner(shape) => self.structure(shape),
+        }
+    }
+}
+
 struct Walk<'a> {
     rest: &'a [u8],
     version: i16,
@@ -122,32 +171,38 @@ impl<'a> Walk<'a> {
         Self { rest: body, version, flexible, checked: Checked::default() }
     }
 
-    fn structure(&mut self, shape: &Shape) -> Result<(), RequestError> {
-        for field in shape.fields {
-            if (field.from..=field.to).contains(&self.version) {
-                self.value(field.kind)?;
-            }
+    /// Takes `count` elements into account. Each has at least one byte, so a larger count than
+    /// bytes is a lie; it is told apart from a request that is merely too large.
+    fn counted(&mut self, count: u64) -> Result<usize, RequestError> {
+        let bytes = self.rest.len();
+        if count > bytes as u64 {
+            return Err(RequestError::Count { count, bytes });
         }
-        if self.flexible { self.tags(shape.tags) } else { Ok(()) }
+        self.checked.elements += count as usize;
+        if self.checked.elements > REQUEST_ELEMENTS_MAX {
+            return Err(RequestError::TooManyElements);
+        }
+        Ok(count as usize)
     }
 
-    fn value(&mut self, kind: Kind) -> Result<(), RequestError> {
-        match kind {
-            Kind::Fixed(bytes) => self.skip(bytes),
-            Kind::Text => self.text(),
-            Kind::Bytes => {
-                let bytes = self.length()?;
-                self.skip(bytes)
-            }
-            Kind::List(shape) => (0..self.count()?).try_for_each(|_| self.structure(shape)),
-            Kind::TextList => (0..self.count()?).try_for_each(|_| self.text()),
-            Kind::FixedList(bytes) => {
-                let count = self.count()?;
-                // At most `REQUEST_ELEMENTS_MAX` times a few bytes.
-                self.skip(count.saturating_mul(bytes))
-            }
-            Kind::Inner(shape) => self.structure(shape),
-        }
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], RequestError> {
+        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(RequestError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+}
+
+impl Follow for Walk<'_> {
+    fn has(&self, field: &Field) -> bool {
+        field.is_in(self.version)
+    }
+
+    fn is_flexible(&self) -> bool {
+        self.flexible
+    }
+
+    fn pass(&mut self, bytes: usize) -> Result<(), RequestError> {
+        self.take(bytes).map(|_| ())
     }
 
     fn tags(&mut self, defined: &[(u32, Field)]) -> Result<(), RequestError> {
@@ -188,7 +243,6 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The length of bytes, or the count of a list; none is 0.
     fn length(&mut self) -> Result<usize, RequestError> {
         if self.flexible {
             Ok(take_unsigned_varint(&mut self.rest)?.saturating_sub(1) as usize)
@@ -201,30 +255,6 @@ impl<'a> Walk<'a> {
     fn count(&mut self) -> Result<usize, RequestError> {
         let count = self.length()? as u64;
         self.counted(count)
-    }
-
-    /// Takes `count` elements into account. Each has at least one byte, so a larger count than
-    /// bytes is a lie; it is told apart from a request that is merely too large.
-    fn counted(&mut self, count: u64) -> Result<usize, RequestError> {
-        let bytes = self.rest.len();
-        if count > bytes as u64 {
-            return Err(RequestError::Count { count, bytes });
-        }
-        self.checked.elements += count as usize;
-        if self.checked.elements > REQUEST_ELEMENTS_MAX {
-            return Err(RequestError::TooManyElements);
-        }
-        Ok(count as usize)
-    }
-
-    fn skip(&mut self, bytes: usize) -> Result<(), RequestError> {
-        self.take(bytes).map(|_| ())
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], RequestError> {
-        let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(RequestError::Truncated)?;
-        self.rest = rest;
-        Ok(taken)
     }
 }
 

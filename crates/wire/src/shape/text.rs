@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut};
 
-use super::{Field, Kind, Shape};
+use super::{Field, Follow, Shape};
 use crate::limits::TEXT_BYTES_MAX;
 use crate::request::{RequestError, take_unsigned_varint};
 
@@ -19,46 +19,27 @@ impl Shape {
         let out = Vec::with_capacity(body.len());
         let mut rewrite = Rewrite { rest: body, out, version, flexible };
         rewrite.structure(self)?;
-        rewrite.copy(rewrite.rest.len())?;
+        rewrite.pass(rewrite.rest.len())?;
         Ok(rewrite.out)
     }
 }
 
 /// Copies a body field by field. Lengths and counts are written as they are read: with the fewest
 /// bytes, which need not be those that the sender wrote.
-struct Rewrite<'a> {
+pub(super) struct Rewrite<'a> {
     rest: &'a [u8],
     out: Vec<u8>,
     version: i16,
     flexible: bool,
 }
 
-impl Rewrite<'_> {
-    fn structure(&mut self, shape: &Shape) -> Result<(), RequestError> {
-        for field in shape.fields {
-            if (field.from..=field.to).contains(&self.version) {
-                self.value(field.kind)?;
-            }
-        }
-        if self.flexible { self.tags(shape.tags) } else { Ok(()) }
+impl Follow for Rewrite<'_> {
+    fn has(&self, field: &Field) -> bool {
+        field.is_in(self.version)
     }
 
-    fn value(&mut self, kind: Kind) -> Result<(), RequestError> {
-        match kind {
-            Kind::Fixed(bytes) => self.copy(bytes),
-            Kind::Text => self.text(),
-            Kind::Bytes => {
-                let bytes = self.length()?;
-                self.copy(bytes)
-            }
-            Kind::List(shape) => (0..self.count()?).try_for_each(|_| self.structure(shape)),
-            Kind::TextList => (0..self.count()?).try_for_each(|_| self.text()),
-            Kind::FixedList(bytes) => {
-                let count = self.count()?;
-                self.copy(count.saturating_mul(bytes))
-            }
-            Kind::Inner(shape) => self.structure(shape),
-        }
+    fn is_flexible(&self) -> bool {
+        self.flexible
     }
 
     fn tags(&mut self, defined: &[(u32, Field)]) -> Result<(), RequestError> {
@@ -74,7 +55,7 @@ impl Rewrite<'_> {
             self.rest = content;
             match defined.iter().find(|(number, _)| *number == tag) {
                 Some((_, field)) => self.value(field.kind)?,
-                None => self.copy(size)?,
+                None => self.pass(size)?,
             }
             let content = std::mem::replace(&mut self.out, before);
             put_unsigned_varint(&mut self.out, tag);
@@ -130,7 +111,7 @@ impl Rewrite<'_> {
         }
     }
 
-    fn copy(&mut self, bytes: usize) -> Result<(), RequestError> {
+    fn pass(&mut self, bytes: usize) -> Result<(), RequestError> {
         let (copied, rest) = self.rest.split_at_checked(bytes).ok_or(RequestError::Truncated)?;
         self.out.extend(copied);
         self.rest = rest;
