@@ -7,7 +7,8 @@
 //!   [`OutputLimits::SMALL`], which the batches of common clients keep to. The batches of one request
 //!   share a turn until [`CHECK_TURN_MAX`] has passed.
 //! * *Large turns*, few: a batch that needs more begins again there, with all that is allowed
-//!   (a thousandfold of its length). It may take a second, and it holds up none of the small ones.
+//!   (a thousandfold of its length, or as much as a request may have). It may take a second, and it
+//!   holds up none of the small ones.
 //!
 //! Both go around the clients' addresses: a client that sends bombs over many connections waits for
 //! its own. A connection waits for the check of one request before its next is read, so that its

@@ -14,7 +14,7 @@ use crate::stored::corpus;
 use crate::target::{Target, Verdict};
 
 /// The most that one input may ask of the allocator, all in all: inputs have at most 16 KiB, of
-/// which a decoder that is capped at [`ottla_wire::limits::DECOMPRESSED_BYTES_ANY_RATIO`] makes most.
+/// which a decoder that is capped at [`ottla_wire::limits::DECOMPRESSED_BYTES_SMALL`] makes most.
 pub const ALLOCATED_BYTES_MAX: u64 = 32 << 20;
 
 /// The longest that one input may take of the processor.

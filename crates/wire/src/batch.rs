@@ -1,6 +1,6 @@
 //! Record batches: the 61-byte header, and the patch of the copy that a consumer gets.
 //!
-//! A header says what its sender likes. What the write path may rely on is in
+//! A header says what its sender likes. The facts that the write path may rely on are in
 //! [`VerifiedBatch`](crate::verify::VerifiedBatch).
 //!
 //! ```text

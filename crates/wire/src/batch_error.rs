@@ -1,4 +1,4 @@
-//! What can be wrong with a record batch, and whose fault that is.
+//! The defects of a record batch, and whose fault each is.
 
 use ottla_model::TimestampMs;
 

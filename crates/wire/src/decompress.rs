@@ -34,7 +34,7 @@ pub enum DecompressError {
     },
 }
 
-/// What decompression may take.
+/// The limits of one decompression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputLimits {
     /// Bytes that may come out.
@@ -46,7 +46,7 @@ pub struct OutputLimits {
 impl OutputLimits {
     /// Enough for the batches of common clients, and little enough to be tried for anybody.
     pub const SMALL: Self = Self {
-        bytes_max: limits::DECOMPRESSED_BYTES_ANY_RATIO,
+        bytes_max: limits::DECOMPRESSED_BYTES_SMALL,
         zstd_window_log_max: limits::ZSTD_SMALL_WINDOW_LOG_MAX,
     };
 

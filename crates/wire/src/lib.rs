@@ -19,6 +19,8 @@ pub mod fetch_response;
 pub mod frame;
 pub mod limits;
 mod lz4_frame;
+#[cfg(test)]
+mod packing;
 pub mod records;
 pub mod request;
 pub mod response;

@@ -16,7 +16,7 @@ pub const FRAME_GROWTH_BYTES: usize = (1 << 20) + (64 << 10);
 pub const REQUEST_ELEMENTS_MAX: usize = 200_000;
 
 /// The longest string of a request: what Kafka's generated readers take, also where the encoding has
-/// room for longer ones. What clients name (topics, groups, members, metadata) is kept for long.
+/// room for longer ones. Names from clients (topics, groups, members, metadata) are kept for long.
 pub const TEXT_BYTES_MAX: usize = i16::MAX as usize;
 
 /// What a decoded element is counted as in memory: a structure with its name, and what is made of it
@@ -30,9 +30,13 @@ pub const RECORD_BYTES_MIN: usize = 7;
 /// Largest decompressed size of one batch, in bytes: four times the largest request.
 pub const DECOMPRESSED_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
-/// Up to this decompressed size any compression ratio is believed: long runs of one byte are
-/// legal, and this much is harmless.
-pub const DECOMPRESSED_BYTES_ANY_RATIO: usize = 8 * 1024 * 1024;
+/// Up to this decompressed size any compression ratio is accepted: long runs of one byte are legal.
+/// A client can have as many bytes checked by sending them in one uncompressed request. It costs
+/// time of a turn and no memory: decompression is a stream.
+pub const DECOMPRESSED_BYTES_ANY_RATIO: usize = FRAME_BYTES_MAX;
+
+/// The decompressed size up to which a batch is small: it is checked in a turn with others.
+pub const DECOMPRESSED_BYTES_SMALL: usize = 8 * 1024 * 1024;
 
 /// Above [`DECOMPRESSED_BYTES_ANY_RATIO`], decompressed bytes per compressed byte.
 pub const DECOMPRESSION_RATIO_MAX: usize = 1_000;
@@ -56,7 +60,9 @@ pub const ZSTD_SMALL_WINDOW_LOG_MAX: u32 = 23;
 
 const _: () = assert!(ZSTD_SMALL_WINDOW_LOG_MAX < ZSTD_WINDOW_LOG_MAX);
 const _: () = assert!(
-    FRAME_GROWTH_BYTES < FRAME_BYTES_MAX && DECOMPRESSED_BYTES_ANY_RATIO < DECOMPRESSED_BYTES_MAX
+    FRAME_GROWTH_BYTES < FRAME_BYTES_MAX
+        && DECOMPRESSED_BYTES_SMALL < DECOMPRESSED_BYTES_ANY_RATIO
+        && DECOMPRESSED_BYTES_ANY_RATIO < DECOMPRESSED_BYTES_MAX
 );
 
 /// Size of a connection's read-ahead. A record held in memory keeps at most one such block of

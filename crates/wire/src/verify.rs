@@ -1,9 +1,9 @@
-//! What must hold before a batch is stored, and what is then known of it.
+//! The rules that a batch keeps before it is stored, and the facts that are then known of it.
 //!
 //! Nothing that a header says is believed where the records can be seen: how many there are, that
 //! they count up from offset delta 0, and the largest timestamp are found by a walk over all of them.
-//! What no consumer could read is refused with it: lengths that do not fit, headers without a name,
-//! bytes that are not what the codec writes. The bytes themselves are never changed.
+//! A batch that no consumer could read is refused with it: lengths that do not fit, headers without
+//! a name, bytes that are not what the codec writes. The bytes themselves are never changed.
 //!
 //! A [`ReceivedBatch`] has a header that is consistent and a checksum that is right. Only
 //! [`ReceivedBatch::verify`] makes a [`VerifiedBatch`] of it, which is all that the write path takes;

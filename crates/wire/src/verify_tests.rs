@@ -4,19 +4,12 @@ use ottla_test_kit::batch::{self, push_varint};
 use proptest::prelude::*;
 
 use super::*;
+use crate::packing::{CODECS, compress};
 
 const NOW: TimestampMs = TimestampMs(1_700_000_000_000);
 
 /// Takes every record.
 const ANY: RecordRules = RecordRules { keys_required: false, timestamps: None, refused_max: 10 };
-
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
 
 fn verified(bytes: &[u8]) -> Result<VerifiedBatch, BatchError> {
     by(&ANY, bytes)
@@ -77,24 +70,6 @@ fn encoded(records: &[Record]) -> Vec<u8> {
     body
 }
 
-fn compressed(codec: Compression, plain: &[u8]) -> Vec<u8> {
-    match codec {
-        Compression::None => plain.to_vec(),
-        Compression::Gzip => {
-            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            out.write_all(plain).unwrap();
-            out.finish().unwrap()
-        }
-        Compression::Snappy => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
-        Compression::Lz4 => {
-            let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            out.write_all(plain).unwrap();
-            out.finish().unwrap()
-        }
-        Compression::Zstd => zstd::stream::encode_all(plain, 3).unwrap(),
-    }
-}
-
 /// A batch of bytes that may be records, whose header claims so many; base timestamp [`NOW`], and the
 /// maximum as old clients leave it.
 fn claiming(count: i32, codec: Compression, body: &[u8]) -> Vec<u8> {
@@ -111,7 +86,7 @@ fn claiming(count: i32, codec: Compression, body: &[u8]) -> Vec<u8> {
 }
 
 fn of_records(codec: Compression, records: &[Record]) -> Vec<u8> {
-    claiming(records.len() as i32, codec, &compressed(codec, &encoded(records)))
+    claiming(records.len() as i32, codec, &compress(codec, &encoded(records)))
 }
 
 #[test]
@@ -157,14 +132,14 @@ fn records_must_fill_the_batch_exactly() {
 fn the_count_in_the_header_is_the_number_of_records_under_every_codec() {
     let three = encoded(&[record(0, 0), record(1, 0), record(2, 0)]);
     for codec in CODECS {
-        let body = compressed(codec, &three);
+        let body = compress(codec, &three);
         assert_eq!(verified(&claiming(3, codec, &body)).unwrap().record_count(), 3, "{codec:?}");
         for (claimed, found) in [(2, 3), (4, 3)] {
             let error = verified(&claiming(claimed, codec, &body)).unwrap_err();
             assert_eq!(error, BatchError::FalseCount { claimed, found }, "{codec:?}");
         }
     }
-    let million = claiming(1_000_000, Compression::Gzip, &compressed(Compression::Gzip, &three));
+    let million = claiming(1_000_000, Compression::Gzip, &compress(Compression::Gzip, &three));
     assert!(matches!(verified(&million), Err(BatchError::FalseCount { found: 3, .. })));
 }
 
@@ -215,7 +190,7 @@ fn a_record_that_no_consumer_can_read_is_refused_under_every_codec() {
     }
     for codec in CODECS {
         for body in &bad {
-            let error = verified(&claiming(1, codec, &compressed(codec, body))).unwrap_err();
+            let error = verified(&claiming(1, codec, &compress(codec, body))).unwrap_err();
             assert_eq!(error, BatchError::Record { record: 0 }, "{codec:?} {body:?}");
             assert_eq!(error.kind(), crate::batch_error::BatchErrorKind::Invalid);
         }
@@ -226,7 +201,7 @@ fn a_record_that_no_consumer_can_read_is_refused_under_every_codec() {
 fn what_is_not_the_codecs_is_refused() {
     let plain = encoded(&[record(0, 0), record(1, 5)]);
     for codec in CODECS.into_iter().skip(1) {
-        let packed = compressed(codec, &plain);
+        let packed = compress(codec, &plain);
         assert!(verified(&claiming(2, codec, &packed)).is_ok(), "{codec:?}");
         for cut in 0..packed.len() {
             assert!(
@@ -235,7 +210,7 @@ fn what_is_not_the_codecs_is_refused() {
             );
         }
         for other in CODECS.into_iter().filter(|other| *other != codec) {
-            let not_its_own = claiming(2, codec, &compressed(other, &plain));
+            let not_its_own = claiming(2, codec, &compress(other, &plain));
             assert!(verified(&not_its_own).is_err(), "{other:?} marked {codec:?}");
         }
         let noise: Vec<u8> =
@@ -321,7 +296,7 @@ fn an_attempt_with_small_limits_says_only_that_it_was_not_enough() {
         fields.push(0);
         let mut body = Vec::new();
         push_text(&mut body, Some(&fields));
-        let large = claiming(1, codec, &compressed(codec, &body));
+        let large = claiming(1, codec, &compress(codec, &body));
         let batch = ReceivedBatch::read(large.into()).unwrap();
         let small = batch.verify(&ANY, OutputLimits::SMALL, &mut Scratch::default());
         assert!(matches!(small, Err(BatchError::Unreadable { .. })), "{codec:?}");
