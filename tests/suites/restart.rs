@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kafka_protocol::messages::{InitProducerIdRequest, ProducerId};
-use ottla_env::delay;
+use ottla_env::{Random, delay};
 use ottla_tests::history::Kind;
 use ottla_tests::killed::{
     Killed, PARTITIONS, TOPIC, copy, files_below, overwrite, read_all, segments, snapshots,
@@ -278,19 +278,22 @@ fn record_objects(server: &Ottla) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Waits until a height is in the bucket that was left after now and is the only one.
+/// Waits until a height is in the bucket that covers everything up to now. It creates a topic: ticks
+/// alone leave no height.
 async fn height_follows(server: &Ottla) -> Result<()> {
-    let applied = || async { server.metric("ottla_raft_applied_index").await };
-    let mut applied_now = None;
-    while applied_now != Some(applied().await?) {
-        applied_now = Some(applied().await?);
-        delay(Duration::from_millis(600)).await;
-    }
-    let wanted = format!("{:020}", applied_now.flatten().context("no applied index")? as u64);
+    let applied = server.metric("ottla_raft_applied_index").await?.context("no applied index")?;
+    let applied = applied as u64;
+    let name = format!("height-{:016x}", Random::system().u64());
+    topic::create(&server.bootstrap(), &name, 1).await?;
+    let is_later = |file: &PathBuf| {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_height = file.iter().any(|part| part == "height");
+        is_height && name.parse::<u64>().is_ok_and(|height| height > applied)
+    };
     loop {
         let mut files = Vec::new();
         files_below(&server.data().join("objects"), &mut files)?;
-        if files.iter().any(|file| file.ends_with(&wanted)) {
+        if files.iter().any(is_later) {
             return Ok(());
         }
         delay(Duration::from_millis(50)).await;

@@ -35,14 +35,18 @@ pub(super) struct Inner {
     pub(super) state: State,
     /// How far the log was applied, with what openraft needs to know at that point.
     pub(super) record: AppliedRecord,
+    /// The last entry that was more than a tick. Not replicated: a start takes all of its state for
+    /// it.
+    pub(super) worked: AppliedIndex,
     watchers: Watchers,
 }
 
 impl Machine {
     /// Begins with a state that was loaded, or an empty one.
     pub fn new(state: State, record: AppliedRecord) -> Self {
-        let applied = watch::Sender::new(state.applied());
-        let inner = Inner { state, record, watchers: Watchers::default() };
+        let worked = state.applied();
+        let applied = watch::Sender::new(worked);
+        let inner = Inner { state, record, worked, watchers: Watchers::default() };
         Self { inner: Arc::new(Mutex::new(inner)), applied, vital: VitalTasks::default() }
     }
 
@@ -60,6 +64,12 @@ impl Machine {
     /// Asks the state something small, in place.
     pub fn with<T>(&self, ask: impl FnOnce(&State) -> T) -> T {
         ask(&self.lock().state)
+    }
+
+    /// The last applied entry that was more than a tick: an older copy that lacks only ticks has
+    /// lost nothing.
+    pub fn worked(&self) -> AppliedIndex {
+        self.lock().worked
     }
 
     /// How far the log was applied.
@@ -134,6 +144,7 @@ impl Machine {
     /// Replaces the whole state; everyone starts from a view again.
     pub(super) fn replace(&self, state: State, record: AppliedRecord) {
         let mut inner = self.lock();
+        inner.worked = state.applied();
         inner.state = state;
         inner.record = record;
         let Inner { state, watchers, .. } = &mut *inner;

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use ottla_format::command::Command;
+use ottla_format::command::{Command, CommandBody};
 use ottla_format::raft_entry::{AppliedRecord, LogId, Membership};
 use ottla_model::AppliedIndex;
 use ottla_telemetry::Metrics;
@@ -76,6 +76,9 @@ impl StateMachine {
             let mut changes = Vec::new();
             for Step { id, content, responder } in group {
                 let index = AppliedIndex(id.index);
+                if content.is_work() {
+                    inner.worked = index;
+                }
                 let answer = match content {
                     Content::Blank => {
                         inner.state.skip_to(index);
@@ -120,6 +123,13 @@ enum Content {
     Blank,
     Membership(Membership),
     Command(Arc<Command>),
+}
+
+impl Content {
+    /// Whether it is more than a tick, which an idle cluster writes too.
+    fn is_work(&self) -> bool {
+        !matches!(self, Self::Command(command) if matches!(command.body, CommandBody::Tick))
+    }
 }
 
 fn step((entry, responder): EntryResponder<TypeConfig>) -> io::Result<Step> {
@@ -243,4 +253,19 @@ fn shown(
         meta: SnapshotMetaOf::<TypeConfig> { last_log_id, last_membership },
         snapshot: SnapshotFile { snapshots: snapshots.clone(), info },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_model::TimestampMs;
+
+    use super::*;
+
+    #[test]
+    fn a_tick_is_no_work_and_every_other_entry_is() {
+        let command = |body| Content::Command(Arc::new(Command { time: TimestampMs(1), body }));
+        assert!(!command(CommandBody::Tick).is_work());
+        assert!(command(CommandBody::AcceptLoss).is_work());
+        assert!(Content::Blank.is_work());
+    }
 }

@@ -1,6 +1,7 @@
 //! The task that looks after what happens by itself: sessions, time, snapshots, producers and groups
 //! that nobody uses any more, watchers that fell behind. One step every half second; a step costs
-//! next to nothing when there is nothing to do, and writes nothing.
+//! next to nothing when there is nothing to do, and writes nothing but a tick every
+//! [`TICK_INTERVAL`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use ottla_format::command::{CommandBody, StepTime};
-use ottla_model::{AppliedIndex, TimestampMs};
+use ottla_model::TimestampMs;
 use ottla_telemetry::Metrics;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -41,7 +42,7 @@ impl Housekeeper {
     pub async fn run(mut self, mut stopping: watch::Receiver<bool>) {
         let mut steps = interval(HOUSEKEEPING_STEP);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ticks = Ticks { last: Instant::now(), applied: self.machine.with(|s| s.applied()) };
+        let mut ticks = Ticks { proposed: Instant::now() };
         loop {
             tokio::select! {
                 _ = stopping.wait_for(|stop| *stop) => return,
@@ -72,7 +73,7 @@ impl Housekeeper {
             // The answer does not matter: what is not fenced by the next steps is asked for again.
             drop(self.proposer.propose(CommandBody::FenceBroker(author)));
         }
-        if ticks.due(now, self.machine.with(|state| state.applied())) {
+        if ticks.due(now, time, self.machine.with(|state| state.time())) {
             drop(self.proposer.propose(CommandBody::Tick));
         }
         self.step_time_while_nothing_has_one(wall_when_off);
@@ -106,7 +107,7 @@ impl Housekeeper {
     }
 
     /// Asks for producers to be forgotten, when there may be some: after their time, or before it
-    /// when there are too many. An idle cluster writes nothing.
+    /// when there are too many.
     fn expire_producers(&self, time: TimestampMs) {
         let is_due = self.machine.with(|state| {
             let is_crowded = state.size().producers > PRODUCERS_KEPT_MAX;
@@ -120,7 +121,7 @@ impl Housekeeper {
         }
     }
 
-    /// Asks for groups to be forgotten, when there are some: an idle cluster writes nothing.
+    /// Asks for groups to be forgotten, when there are some.
     fn expire_groups(&self, time: TimestampMs) {
         let retention_ms = i64::try_from(self.offsets_retention.as_millis()).unwrap_or(i64::MAX);
         let until = TimestampMs(time.0.saturating_sub(retention_ms));
@@ -156,24 +157,74 @@ impl Housekeeper {
     }
 }
 
-/// When time was last moved on, and where the log was then.
+/// When a tick was last proposed.
 struct Ticks {
-    last: Instant,
-    applied: AppliedIndex,
+    proposed: Instant,
 }
 
 impl Ticks {
-    /// Whether a tick is due: enough time went by, and something was applied since the last one
-    /// (other than that tick itself).
-    fn due(&mut self, now: Instant, applied: AppliedIndex) -> bool {
-        if now.saturating_duration_since(self.last) < TICK_INTERVAL {
-            return false;
+    /// Whether the log's time lags so far behind replicated time that a tick is due: a start goes
+    /// on from the log's. Not before the last tick had time to be applied.
+    fn due(&mut self, now: Instant, time: TimestampMs, logged: TimestampMs) -> bool {
+        let interval_ms = i64::try_from(TICK_INTERVAL.as_millis()).unwrap_or(i64::MAX);
+        let is_due = now.saturating_duration_since(self.proposed) >= TICK_INTERVAL
+            && time.0.saturating_sub(logged.0) >= interval_ms;
+        if is_due {
+            self.proposed = now;
         }
-        self.last = now;
-        let due = applied > AppliedIndex(self.applied.0 + 1);
-        if due {
-            self.applied = applied;
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An hour of steps, in which entries are applied at these times, in seconds; the ticks.
+    fn ticks_of_an_hour(entries: impl Fn(u64) -> bool) -> (usize, Duration) {
+        let t0 = Instant::now();
+        let (mut ticks, mut logged, mut lag_max) =
+            (Ticks { proposed: t0 }, Duration::ZERO, Duration::ZERO);
+        let stamp = |time: Duration| TimestampMs(time.as_millis() as i64);
+        let mut proposed = 0;
+        for step in 0..2 * 3_600 {
+            let at = HOUSEKEEPING_STEP * step;
+            lag_max = lag_max.max(at - logged);
+            let is_tick = ticks.due(t0 + at, stamp(at), stamp(logged));
+            proposed += usize::from(is_tick);
+            if is_tick || entries(at.as_secs()) {
+                logged = at;
+            }
         }
-        due
+        (proposed, lag_max)
+    }
+
+    #[test]
+    fn the_time_of_an_idle_clusters_log_lags_by_one_interval_at_most() {
+        let (ticks, lag_max) = ticks_of_an_hour(|_| false);
+        assert_eq!((ticks, lag_max), (359, TICK_INTERVAL));
+    }
+
+    #[test]
+    fn a_busy_cluster_writes_no_ticks() {
+        assert_eq!(ticks_of_an_hour(|second| second % 5 == 0).0, 0);
+    }
+
+    #[test]
+    fn a_tick_that_is_not_applied_is_proposed_again_one_interval_later_only() {
+        let t0 = Instant::now();
+        let mut ticks = Ticks { proposed: t0 };
+        let (time, logged) = (TimestampMs(3_600_000), TimestampMs(0));
+        assert!(!ticks.due(t0, time, logged));
+        assert!(ticks.due(t0 + TICK_INTERVAL, time, logged));
+        assert!(!ticks.due(t0 + TICK_INTERVAL + HOUSEKEEPING_STEP, time, logged));
+        assert!(ticks.due(t0 + 2 * TICK_INTERVAL, time, logged));
+    }
+
+    #[test]
+    fn time_that_stands_still_is_not_written() {
+        let t0 = Instant::now();
+        let mut ticks = Ticks { proposed: t0 };
+        assert!(!ticks.due(t0 + 10 * TICK_INTERVAL, TimestampMs(5), TimestampMs(5)));
     }
 }

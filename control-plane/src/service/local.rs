@@ -261,6 +261,8 @@ impl ControlPlane for LocalControlPlane {
 #[async_trait]
 impl SweepControl for LocalControlPlane {
     async fn condemned(&self, max: usize) -> Result<Condemned, CallError> {
+        // Before the state, so that it is not beyond it.
+        let worked = self.machine.worked();
         let state = self.current().await?;
         // The time that a command would be stamped with: it goes on while nothing is written.
         let now = {
@@ -268,7 +270,8 @@ impl SweepControl for LocalControlPlane {
             clock.observe(Instant::now())
         };
         let delay_ms = i64::try_from(self.condemned_delay.as_millis()).unwrap_or(i64::MAX);
-        Ok(state.condemned(TimestampMs(now.0.saturating_sub(delay_ms)), max))
+        let until = TimestampMs(now.0.saturating_sub(delay_ms));
+        Ok(Condemned { applied: worked, ..state.condemned(until, max) })
     }
 
     async fn standings(&self, names: Vec<ObjectName>) -> Result<Vec<ObjectStanding>, CallError> {

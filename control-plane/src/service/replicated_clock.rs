@@ -7,6 +7,12 @@
 //! that was down for a day all find replicated time behind the wall clock, and it catches up at
 //! twice real speed: nothing expires at once because of them.
 //!
+//! A start goes on from the last time in the log. A leader that has nothing to write moves that on
+//! with a tick every [`TICK_INTERVAL`](crate::limits::TICK_INTERVAL). So a start lags by the time
+//! that the node was down, and by no more than one interval of the time that it was idle before. We
+//! decided against a step at start instead: a start cannot tell a long stop from a clock that is
+//! wrong.
+//!
 //! A clock that was wrong when the cluster began is another matter: see [`crate::state::time_step`].
 //! The wall clock of this module is the machine's less the state's wall offset.
 
@@ -59,7 +65,7 @@ impl ReplicatedClock {
         if replicated.off {
             tracing::info!(
                 behind_ms,
-                "replicated time stood still since the last stop; it catches up at twice real \
+                "replicated time stood still while the node was down; it catches up at twice real \
                  speed, or at once with {}",
                 replicated.accepting_setting()
             );

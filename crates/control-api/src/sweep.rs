@@ -1,4 +1,4 @@
-//! What the compactor's sweep may ask: which objects of the bucket can go, and that they went.
+//! The questions of the compactor's sweep: which objects of the bucket can go, and that they went.
 //!
 //! The control plane decides, from replicated state alone; the sweep carries out. Both answers that
 //! lead to a deletion are *final*: a condemned object is never referenced again, and an orphan can
@@ -20,9 +20,9 @@ pub const REFERENCE_LIFE_MAX: Duration = Duration::from_secs(300);
 /// A condemned object that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CondemnedObject {
-    /// What to forget when it is deleted.
+    /// Its id, to be forgotten when it is deleted.
     pub id: ObjectId,
-    /// What to delete.
+    /// The name to delete.
     pub name: ObjectName,
     /// Its length in bytes.
     pub size: u64,
@@ -31,13 +31,14 @@ pub struct CondemnedObject {
 /// Condemned objects, and what a sweep must know besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condemned {
-    /// Those whose delay is over, oldest first.
+    /// Objects whose delay is over, oldest first.
     pub due: Vec<CondemnedObject>,
     /// How many are condemned, due or not.
     pub condemned: u64,
     /// How many objects the control plane knows, condemned or not.
     pub objects: u64,
-    /// How far the state is that says so.
+    /// How far the state is that says so, ticks at its end left out: while nothing else is written
+    /// it stays, and an idle cluster leaves no heights.
     pub applied: AppliedIndex,
     /// See [`SweepMark`].
     pub mark: SweepMark,

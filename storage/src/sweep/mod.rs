@@ -27,9 +27,9 @@
 //!
 //! # Height
 //!
-//! Each step also leaves the applied index in the bucket when it has moved
-//! ([`leave_height`](ottla_object_io::leave_height)): what protects the bucket from a state that is
-//! older than what it holds. A step that cannot leave it deletes no orphans.
+//! Each step also leaves the applied index in the bucket when it has moved by more than ticks
+//! ([`leave_height`](ottla_object_io::leave_height)): the height protects the bucket from a state
+//! that is older than what it holds. A step that cannot leave it deletes no orphans.
 //!
 //! # Bounds
 //!
@@ -91,7 +91,7 @@ impl Default for SweepOptions {
     }
 }
 
-/// What a sweep works with.
+/// The parts of a sweep.
 #[derive(Clone)]
 pub struct SweepParts {
     /// The cluster whose objects they are.

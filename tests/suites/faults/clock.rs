@@ -144,6 +144,25 @@ async fn f18_a_cluster_that_began_with_a_wrong_clock_is_set_right_by_a_setting()
     Ok(())
 }
 
+/// The time in the log goes on while nothing is written: a start after a crash begins from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f18_log_append_time_does_not_lag_by_the_idle_time_before_a_crash() -> Result<()> {
+    /// Ten seconds between two ticks, and the restart.
+    const LAG_MAX_MS: i64 = 15_000;
+    let scratch = Scratch::new("f18-idle")?;
+    let mut server = Ottla::start_new(&scratch).await?;
+    create_stamped(&server.bootstrap()).await?;
+    stamp(&server.bootstrap()).await?;
+    delay(short_or(seconds(25), seconds(90))).await;
+    server.kill().await?;
+    server.start().await?;
+    let lag_ms = Clock::system().now().0 - stamp(&server.bootstrap()).await?;
+    ensure!((-1_000..LAG_MAX_MS).contains(&lag_ms), "log-append time lags by {lag_ms} ms");
+    server.stop().await?;
+    scratch.done();
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f18_an_empty_cluster_follows_its_clock_and_one_with_topics_does_not() -> Result<()> {
     let scratch = Scratch::new("f18-empty")?;
