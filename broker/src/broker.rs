@@ -47,7 +47,7 @@ use crate::record_check::RecordCheck;
 use crate::registration::{self, AuthorSource, RegisterError};
 use crate::{context, limits, placement};
 
-/// What a broker works with.
+/// The parts of a broker.
 pub struct Parts {
     /// The control plane.
     pub control: Arc<dyn ControlPlane>,
@@ -63,7 +63,7 @@ pub struct Parts {
     pub clock: Clock,
     /// Random numbers.
     pub random: Random,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
@@ -75,7 +75,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// It could not register.

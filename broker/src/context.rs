@@ -1,4 +1,4 @@
-//! What every handler gets: the services of the broker, and who asks.
+//! The context of every handler: the services of the broker, and who asks.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,7 +41,7 @@ pub struct Context {
     pub clock: Clock,
     /// Random numbers.
     pub random: Random,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// True from the moment when the broker stops.
     pub draining: watch::Receiver<bool>,

@@ -1,7 +1,7 @@
 //! The one table from our own error kinds to Kafka's error codes. Handlers take codes from here
 //! and from nowhere else.
 //!
-//! What decides between neighbouring codes is what the client does with them: a retriable code is
+//! The client's reaction decides between neighbouring codes: a retriable code is
 //! only given where repeating the request can help and cannot do harm; a code that says "may or may
 //! not have happened" only where it is so.
 
@@ -164,7 +164,7 @@ pub fn group(error: GroupError) -> Kafka {
         GroupError::NotCoordinator => Kafka::NotCoordinator,
         GroupError::NotAvailable => Kafka::CoordinatorNotAvailable,
         GroupError::Loading => Kafka::CoordinatorLoadInProgress,
-        // What Kafka answers when a group does not fit one record.
+        // Kafka's answer when a group does not fit one record.
         GroupError::MetadataTooLarge => Kafka::UnknownServerError,
         GroupError::CommitTooLarge => Kafka::InvalidCommitOffsetSize,
         GroupError::Internal => Kafka::UnknownServerError,

@@ -1,4 +1,5 @@
-//! Every bound of this crate, with its reason. Those of groups are in [`crate::group::limits`].
+//! Every bound of this crate, with its reason. The bounds of groups are in
+//! [`crate::group::limits`].
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Accepts connections and owns their tasks.
 //!
 //! Three bounds: so many connections in all, so many from one address (of IPv6, from one /64), so many
-//! new ones per second.
-//! What is beyond the first two is closed at once; what comes faster than the third waits in the
+//! new ones per second. Connections beyond the first two are closed at once; those beyond the third's
+//! rate wait in the
 //! system's queue. In all there are never so many that the process runs out of files: the log and
 //! the object store need some too.
 
@@ -175,8 +175,8 @@ impl Connections {
     }
 }
 
-/// Whether an address may have one more connection than it has. Whoever connects over loopback runs
-/// on this machine, or is a proxy that speaks for many.
+/// Whether an address may have one more connection than it has. A client that connects over
+/// loopback runs on this machine, or is a proxy that speaks for many.
 fn has_room(ip: IpAddr, of_address: usize, of_address_max: usize) -> bool {
     ip.is_loopback() || of_address < of_address_max
 }

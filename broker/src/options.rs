@@ -1,4 +1,4 @@
-//! What an operator can choose about a broker.
+//! The options of a broker.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The one table of topic configs: names, types, defaults, and what each does here.
 //!
 //! Kafka's tools set configs freely and read them back, so every config of Kafka 4.2 is accepted,
-//! checked by type, and kept with the topic. Those without an effect say so in the table. An
+//! checked by type, and kept with the topic. Configs without an effect say so in the table. An
 //! unknown name is refused with the nearest known one.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use ottla_wire::verify::{RecordRules, TimestampLimits};
 
 use crate::limits::CONFIG_NAME_BYTES_MAX;
 
-/// What a value must look like.
+/// The form of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ConfigType {
     /// `true` or `false`.
@@ -35,7 +35,7 @@ pub enum ConfigType {
     Text,
 }
 
-/// What a config does.
+/// The effect of a config.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// What Kafka does with it.
@@ -49,13 +49,13 @@ pub enum Effect {
 pub struct TopicConfig {
     /// Its name.
     pub name: &'static str,
-    /// What its value must look like.
+    /// The form of its value.
     pub kind: ConfigType,
     /// The value when none is set, here or at the broker; Kafka's default.
     pub default: &'static str,
-    /// What it does.
+    /// Its effect.
     pub effect: Effect,
-    /// What it means, in a sentence.
+    /// Its meaning, in a sentence.
     pub doc: &'static str,
 }
 
@@ -215,7 +215,7 @@ pub const TOPIC_CONFIGS: &[TopicConfig] = &[
 pub fn reference_page() -> String {
     let mut page = String::from(
         "# Topic configs\n\nEvery topic config of Kafka is taken, checked and kept with its topic. \
-         Those marked *kept* have no effect here (yet): tools can set them and read them back.\n\n\
+         Configs marked *kept* have no effect here (yet): tools can set them and read them back.\n\n\
          | Config | Default | Effect | Meaning |\n| --- | --- | --- | --- |\n",
     );
     for config in TOPIC_CONFIGS {

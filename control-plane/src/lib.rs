@@ -8,7 +8,7 @@
 //! | [`raft`] | openraft over the three, confined |
 //! | [`service`] | a running controller, and the API for brokers in its process |
 //!
-//! What an acknowledged command rests on is the log alone. Snapshots take over from it when they
+//! An acknowledged command rests on the log alone. Snapshots take over from it when they
 //! were read back; the checkpoint never does. This crate does not know the object store, and not
 //! the Kafka protocol.
 

@@ -111,7 +111,7 @@ async fn create(
     let configs = topic_configs::check(given)
         .map_err(|message| ApiError::new(Kafka::InvalidConfig, message))?;
     if validate_only {
-        // What the control plane decides when it is asked to create.
+        // The control plane decides the same when it is asked to create.
         if let Some(other) =
             context.view.topics().iter().find(|other| name.collides_with(&other.name))
         {

@@ -2,8 +2,9 @@
 //!
 //! Answers with the leader's knowledge, not with this broker's view. A timestamp is looked up to the
 //! record: the first one, in offset order, that is as late. A client that reads committed records only
-//! gets no offset from the last stable one on. What is not found within the time that the client gives,
-//! or [`limits::REQUEST_WAIT_MAX`], is answered REQUEST_TIMED_OUT, and clients ask again.
+//! gets no offset from the last stable one on. An offset that is not found within the time that the
+//! client gives, or [`limits::REQUEST_WAIT_MAX`], is answered REQUEST_TIMED_OUT, and clients ask
+//! again.
 //!
 //! - v1: one offset per partition, by timestamp; −1 latest, −2 earliest.
 //! - v2: isolation level (KIP-98). v4: leader epoch (KIP-320). v6: flexible versions.

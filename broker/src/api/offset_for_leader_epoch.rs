@@ -1,7 +1,7 @@
 //! OffsetForLeaderEpoch (key 23), versions 2–4.
 //!
 //! Every partition has one leader epoch for ever, so the end of that epoch is the high watermark.
-//! What Kafka answers for another one: a later epoch is not known and has no end, −1 and −1; an
+//! Kafka's answer for another one: a later epoch is not known and has no end, −1 and −1; an
 //! earlier one, which a client can bring from a cluster it was moved from, ended where the only
 //! epoch begins. A consumer takes −1 for "truncated" and starts over as `auto.offset.reset` says,
 //! so the difference decides whether it skips records.

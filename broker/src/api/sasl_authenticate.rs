@@ -1,7 +1,7 @@
 //! SaslAuthenticate (key 36), versions 0–2.
 //!
 //! The listener has no authentication: see [`super::sasl_handshake`], which comes first and has the line
-//! in the log. What a client sends here may be a password, and is not looked at.
+//! in the log. The bytes of a client may be a password, and is not looked at.
 //!
 //! - v1: lifetime of the session (KIP-368). v2: flexible versions.
 //!

@@ -51,7 +51,7 @@ pub(super) async fn requests(
             head = timeout(context.options.edge.idle_max, half.frames.head()) => head,
         };
         let head = match head {
-            // Whoever waits for an answer, or takes one slowly, is not idle.
+            // A client that waits for an answer, or reads one slowly, is not idle.
             Err(_) if half.in_flight.available_permits() < limits::IN_FLIGHT_MAX => continue,
             Err(_) => return End::Idle,
             Ok(Err(error)) => return error.into(),

@@ -1,10 +1,11 @@
 //! Receiving a frame: its bytes, and the memory that they may take.
 //!
-//! What fits the read-ahead is read first, and holds nothing of a budget. A small Produce then waits
-//! for its length, whole; any other small request waits for nothing (unless it has thousands of elements), so
-//! that heartbeats, fetches and metadata go on when the write path is full. A large frame takes its bytes from the budget step by
-//! step, each step as long as what has come: what a client claims costs it as many bytes as it costs
-//! us. Why frames that wait for each other's memory get done all the same stands with [`Budget`].
+//! A request that fits the read-ahead is read first, and holds nothing of a budget. A small Produce
+//! then waits for its length, whole; any other small request waits for nothing, unless it has
+//! thousands of elements, so that heartbeats, fetches and metadata go on when the write path is full. A large frame takes its bytes from the
+//! budget step by step, each step as long as what has come: what a client claims costs it as many
+//! bytes as it costs us. Why frames that wait for each other's memory get done all the same stands
+//! with [`Budget`].
 //!
 //! # Who holds which budget, and for how long
 //!

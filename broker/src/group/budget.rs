@@ -2,10 +2,10 @@
 //!
 //! # Contract
 //!
-//! Whatever a group keeps is charged before it is kept, to the address of the client that brought
-//! it, and given back when its [`Charge`] is dropped. Nobody waits for bytes: members would be
-//! taken for dead meanwhile. A refusal is answered COORDINATOR_NOT_AVAILABLE, which clients repeat
-//! after a pause. Nothing that was admitted is taken away again.
+//! Everything that a group keeps is charged before it is kept, to the address of the client that
+//! brought it, and given back when its [`Charge`] is dropped. Nobody waits for bytes: members would
+//! be taken for dead meanwhile. A refusal is answered COORDINATOR_NOT_AVAILABLE, which clients
+//! repeat after a pause. Nothing that was admitted is taken away again.
 //!
 //! # Who gets how much
 //!
@@ -15,7 +15,8 @@
 //! groups cannot lock out those that have one: new groups leave a quarter to groups that are stored,
 //! and those leave an eighth to members that are in, who may say more when they join again.
 //!
-//! What is stored in the control plane is loaded whatever is free: its members are in.
+//! A group that the control plane stores is loaded with no regard to the budget: its members are
+//! in.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

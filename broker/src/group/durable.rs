@@ -1,4 +1,4 @@
-//! What of a group outlives its coordinator, and how a group begins from it.
+//! The part of a group that outlives its coordinator, and how a group begins from it.
 //!
 //! Stored are the generation, the members with all they said about themselves, and the assignment:
 //! everything that members of a stable group hold the coordinator to. Not stored are waiting

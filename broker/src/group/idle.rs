@@ -26,7 +26,7 @@ impl IdleGroups {
         self.of_clients.remove(&(client, since, group.clone()));
     }
 
-    /// Those to try first when one has to leave.
+    /// The groups to try first when one has to leave.
     pub fn longest(&self) -> impl Iterator<Item = &GroupId> {
         self.all.iter().take(UNLOAD_TRIES_MAX).map(|(_, group)| group)
     }

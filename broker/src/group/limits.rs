@@ -21,10 +21,10 @@ pub const MEMBER_ID_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a member id. Ids are given out here, and none is longer: a name, a dash and a UUID.
 pub const MEMBER_ID_BYTES_MAX: usize = MEMBER_ID_NAME_BYTES_MAX + 1 + 36;
 
-/// Bytes of a protocol type, and of the name of a protocol. Those in use have some twenty.
+/// Bytes of a protocol type, and of the name of a protocol. The names in use have some twenty.
 pub const PROTOCOL_NAME_BYTES_MAX: usize = 249;
 
-/// Protocols that one member supports. Those in use support up to five, each assignor one.
+/// Protocols that one member supports. Members in use support up to five, each assignor one.
 pub const PROTOCOLS_PER_MEMBER_MAX: usize = 64;
 
 /// Bytes of a reason to join or leave that are logged. Kafka's clients send at most 255 characters.
@@ -134,7 +134,7 @@ pub const LOOKUPS_MAX: usize = 3;
 
 // A member of the largest size fits what one client may hold in a group that is new.
 const _: () = assert!(GROUP_METADATA_BYTES_MAX < GROUPS_BYTES_MAX / CLIENT_SHARE / 4);
-// What one request may carry fits what one client may have waiting.
+// The largest request fits the bytes that one client may have waiting.
 const _: () = assert!(GROUP_METADATA_BYTES_MAX < REQUESTS_BYTES_MAX / CLIENT_SHARE);
 const _: () = assert!(INSTANCE_ID_BYTES_MAX <= GROUP_ID_BYTES_MAX);
 // The replicated state takes whatever passes here.

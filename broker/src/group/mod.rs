@@ -35,9 +35,9 @@
 //!
 //! # Memory
 //!
-//! Whatever a group keeps is charged to one budget of the broker and to the client that brought it,
-//! and refused when there is none (`budget`, `sizes`). Nothing is kept of requests about groups that
-//! do not exist (`asking`). Names have a length (`names`).
+//! Everything that a group keeps is charged to one budget of the broker and to the client that
+//! brought it, and refused when there is none (`budget`, `sizes`). Nothing is kept of requests
+//! about groups that do not exist (`asking`). Names have a length (`names`).
 //!
 //! # Structure
 //!

@@ -1,4 +1,4 @@
-//! What an operator can set.
+//! The settings of groups.
 
 use std::time::Duration;
 

@@ -93,7 +93,7 @@ struct Loaded {
 struct Inner {
     groups: BTreeMap<GroupId, Loaded>,
     idle: IdleGroups,
-    /// Those that were released and have no successor yet; at most as many as tasks run.
+    /// Groups that were released and have no successor yet; at most as many as tasks run.
     leaving: BTreeMap<GroupId, Predecessor>,
     tasks: JoinSet<()>,
     stopped: bool,

@@ -1,4 +1,4 @@
-//! What groups cost: in memory, and as commands of the replicated log.
+//! The cost of groups: in memory, and as commands of the replicated log.
 //!
 //! Every string, every entry of a list and every entry of a map counts. The fixed parts are measured
 //! and rounded up, because allocators do; a test of the whole process holds them to what it takes.
@@ -75,7 +75,7 @@ impl<'a> Said<'a> {
 }
 
 impl Member {
-    /// What it says about itself.
+    /// Its own statements about itself.
     pub fn said(&self) -> Said<'_> {
         Said {
             id: &self.id,

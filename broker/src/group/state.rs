@@ -72,7 +72,7 @@ impl JoinTimer {
 pub(super) struct PendingId {
     /// When it is forgotten.
     pub expires: Instant,
-    /// What it costs.
+    /// Its cost in bytes.
     pub charge: Charge,
 }
 

@@ -5,8 +5,8 @@
 //! plane must not make members look dead), so a heartbeat is never behind a commit.
 //!
 //! The task ends when the broker stops (after its writes), when it was fenced, and when the group
-//! has no members and no requests for a while. What waits then loses its way back, which its caller
-//! takes as "not the coordinator": members look for the coordinator and join again.
+//! has no members and no requests for a while. A pending request then loses its way back, which its
+//! caller takes as "not the coordinator": members look for the coordinator and join again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -46,7 +46,7 @@ pub(super) struct GroupTask {
 
 type Writing = Pin<Box<dyn Future<Output = Written> + Send>>;
 
-/// What happens next to a group.
+/// The next event of a group.
 enum Event {
     Request(Box<Envelope>),
     Written(Written),
@@ -99,7 +99,7 @@ impl GroupTask {
                     quiet_since = now;
                     let Envelope { request, reply, held, in_use: handling } = *envelope;
                     in_use = Some(handling);
-                    // What others keep is charged to the group; a commit is kept by its request.
+                    // Other requests are charged to the group; a commit is kept by its request.
                     let held = matches!(request, Request::Commit(_)).then_some(held);
                     let ticket = backlog.add(reply, held);
                     let effects = self.group.handle(now, ticket, request);

@@ -1,4 +1,4 @@
-//! What one group writes to the control plane, in order, one write at a time.
+//! The writes of one group to the control plane, in order, one at a time.
 //!
 //! # Contract
 //!

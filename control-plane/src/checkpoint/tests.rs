@@ -135,8 +135,8 @@ fn a_file_in_its_place_is_an_error_and_not_a_panic() {
     assert!(matches!(Checkpoint::open(&path, CLUSTER), Err(CheckpointError::Io { .. })));
 }
 
-/// Whatever bytes of its files are wrong, a checkpoint gives its whole state or none, and can be
-/// written again.
+/// A checkpoint with any wrong bytes in its files gives its whole state or none, and can be written
+/// again.
 #[test]
 fn a_damaged_checkpoint_is_deleted_and_rebuilt() {
     let folder = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ use crate::state::{State, StateIdentity, StateLoader};
 #[derive(Debug)]
 pub(super) struct Tree(sled::Db);
 
-/// Calls into sled; a panic of it is an error like any other. What it had in hand is thrown away
+/// Calls into sled; a panic of it is an error like any other. Its unfinished work is thrown away
 /// after any error, so that nothing half-changed is seen again.
 fn guarded<T>(call: impl FnOnce() -> Result<T, CheckpointError>) -> Result<T, CheckpointError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {

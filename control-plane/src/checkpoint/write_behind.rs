@@ -24,7 +24,7 @@ pub struct Cut {
     pub meta: Vec<u8>,
 }
 
-/// Whoever owns the state.
+/// The owner of the state.
 pub trait CheckpointSource: Send + Sync + 'static {
     /// Cuts a copy. Called on a blocking thread; must not take longer than a copy takes.
     fn cut(&self) -> Cut;

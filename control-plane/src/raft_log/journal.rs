@@ -33,7 +33,7 @@ use super::index::LogEntry;
 use super::recovery::{Recovered, SegmentSpan};
 use super::{LogIdentity, VOTE_FILE, VOTE_FILE_NEW, segment_name};
 
-/// Whatever is proposed fits a frame, with its log id.
+/// Every proposal fits a frame, with its log id.
 const _: () = assert!(crate::limits::COMMAND_BYTES_MAX + 1024 < FRAME_BODY_BYTES_MAX);
 
 /// Something to write.
@@ -265,7 +265,7 @@ impl Journal {
         let end = start + header.len() as u64;
         self.segments.push(SegmentSpan { start, end, highest_index: None });
         self.active = Some(file);
-        // What older segments say and this one must say too once they are gone.
+        // The facts of older segments that this one must state once they are gone.
         if let Some(purged) = self.purged {
             self.put(&Frame::Purged(purged));
         }

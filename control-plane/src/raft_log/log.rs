@@ -180,7 +180,7 @@ impl RaftLog {
         self.durably(Write::Barrier).await
     }
 
-    /// Reads entries. What the log does not hold is left out at both ends of the range.
+    /// Reads entries. Missing entries are left out at both ends of the range.
     ///
     /// # Errors
     /// When bytes on disk cannot be read or are damaged.
@@ -204,7 +204,7 @@ impl RaftLog {
     async fn durably(&self, write: Write) -> io::Result<()> {
         let (done, durable) = oneshot::channel();
         let done: Done = Box::new(move |result| {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             let _ = done.send(result);
         });
         self.hand_over(write, Some(done)).await?;

@@ -4,7 +4,7 @@
 //!
 //! An append that was acknowledged survives the loss of power, and so does a vote. Entries can be
 //! read as soon as they were appended, durable or not. Truncations and purges are durable when
-//! they return. What is noted as committed may be older after a crash.
+//! they return. The noted commit position may be older after a crash.
 //!
 //! # Order
 //!

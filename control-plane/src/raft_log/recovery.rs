@@ -1,4 +1,4 @@
-//! What the bytes of a log say, as a plain function over them.
+//! The content of a log's bytes, as a plain function over them.
 //!
 //! Segments are read in order. A frame is taken or the reading stops: there is no skipping. Where
 //! it stops, one question decides: were these bytes known to be on disk? They were, if

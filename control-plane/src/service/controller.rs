@@ -259,7 +259,7 @@ impl OpenedController {
         AppliedIndex(self.restored.last_entry)
     }
 
-    /// Closes the files again. What was in them is as it was.
+    /// Closes the files again, unchanged.
     pub async fn close(self) {
         self.restored.writer.stop().await;
     }

@@ -93,7 +93,7 @@ impl DataDirectory {
         Ok(identity)
     }
 
-    /// Whoever writes below the directory holds this.
+    /// Every writer below the directory holds this.
     pub fn lock(&self) -> Arc<File> {
         self.lock.clone()
     }

@@ -114,7 +114,7 @@ impl FaultyControlPlane {
             return Err(lost_request().into());
         }
         if fate.doubled {
-            // Whatever came of it, the second one is answered.
+            // The second one is answered, also when this one failed.
             let _ = call().await;
         }
         let answer = call().await;

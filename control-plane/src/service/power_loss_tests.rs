@@ -1,6 +1,6 @@
 //! F28: the power fails at every single operation on a controller's files, and again at every
-//! operation of the start after it. Whatever of the changes that were not synced is left, what was
-//! acknowledged is there, and the state is the one that the log makes.
+//! operation of the start after it. With any part of the changes that were not synced, every
+//! acknowledged entry is there, and the state is the one that the log makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -129,7 +129,7 @@ async fn run(
     loop {
         let next = tokio::select! {
             biased;
-            // What is left is dropped: its callers are told that this node stops.
+            // The rest is dropped: its callers are told that this node stops.
             _ = stopping.wait_for(|stop| *stop) => return,
             next = waiting.recv() => next,
         };

@@ -1,4 +1,4 @@
-//! What a leader runs over Raft: the way in, the passing of time, and the API.
+//! The parts that a leader runs over Raft: the way in, the passing of time, and the API.
 
 use std::sync::{Arc, Mutex};
 

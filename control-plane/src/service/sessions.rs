@@ -1,6 +1,6 @@
 //! Broker sessions: who renewed when, on the leader's monotonic clock. They are not replicated;
-//! what is replicated is the fence that ends one. Whoever begins to lead, and whoever finds that
-//! its own step came late, grants every living broker a fresh period first: a pause of the leader
+//! what is replicated is the fence that ends one. A node that begins to lead, or finds that its
+//! own step came late, grants every living broker a fresh period first: a pause of the leader
 //! is not a silence of the brokers.
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@
 //!
 //! # Crash
 //!
-//! Whatever has the ending `.tmp` is unfinished and removed by [`Snapshots::open`]. A file with its
+//! A file with the ending `.tmp` is unfinished and removed by [`Snapshots::open`]. A file with its
 //! final name was complete and synced; when it cannot be read it was damaged since. Opening then
 //! falls back to an older one and says so: it is the caller who knows whether its log still reaches
 //! back that far, and must refuse to start if not. When it does, the damaged one is set aside as

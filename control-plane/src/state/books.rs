@@ -1,4 +1,4 @@
-//! What every change of the state is entered in.
+//! The records in which every change of the state is entered.
 
 use ottla_format::state::{Counters, StateKey};
 use ottla_model::TimestampMs;

@@ -22,7 +22,8 @@ use crate::limits::{OUTCOMES_KEPT_MAX, REPLACED_NONCES_MAX};
 #[derive(Clone, Debug)]
 pub struct Broker {
     pub(super) entry: BrokerEntry,
-    /// Those of the sequences from the frontier on, without a hole, up to the next undecided.
+    /// The outcomes of the sequences from the frontier on, without a hole, up to the next
+    /// undecided.
     pub(super) outcomes: OrdMap<ObjectSeq, ObjectOutcome>,
 }
 

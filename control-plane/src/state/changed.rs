@@ -1,4 +1,4 @@
-//! What a checkpoint must write: the records of the dirty keys, as a copy has them.
+//! The content of a checkpoint's write: the records of the dirty keys, as a copy has them.
 
 use ottla_format::state::{
     StateKey, StateKeyKind, put_committed_offset, put_extent_chunk, put_object_chunk, put_outcome,

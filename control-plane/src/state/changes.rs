@@ -1,4 +1,4 @@
-//! What a command changed for the watchers.
+//! The changes of a command that watchers see.
 
 use std::sync::Arc;
 

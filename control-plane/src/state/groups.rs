@@ -206,7 +206,7 @@ impl Groups {
         books.digest.remove(&key, |out| put_committed_offset(out, offset));
         books.tally.group_offsets -= 1;
         books.tally.text_bytes -= offset.metadata.len() as u64;
-        // Those of a forgotten group go from the checkpoint as one range.
+        // The offsets of a forgotten group go from the checkpoint as one range.
         if self.by_number.contains_key(&number) {
             books.dirty.group_offset(number, partition);
         }

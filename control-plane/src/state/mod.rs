@@ -5,7 +5,7 @@
 //! [`State::apply`] is a function of the state and the command, and of nothing else (I-PURE): no
 //! clock, no randomness, no I/O, no iteration order that is not defined. Two states that applied
 //! the same commands are equal, and so are their digests. Commands come decoded from the log; an
-//! apply never fails and never panics. What is refused is said in the answer.
+//! apply never fails and never panics. A refusal is an answer.
 //!
 //! Time is [`Counters::time`](ottla_format::state::Counters::time), the largest time of all
 //! commands so far: it never goes backward, whatever a leader stamps. How far the wall clock is from

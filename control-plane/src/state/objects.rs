@@ -67,7 +67,7 @@ impl Objects {
         self.by_chunk.is_empty()
     }
 
-    /// Those without a reference, in the order in which they lost it.
+    /// Objects without a reference, in the order in which they lost it.
     pub fn condemned(&self) -> &OrdSet<(TimestampMs, ObjectId)> {
         &self.condemned
     }

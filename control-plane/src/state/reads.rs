@@ -1,4 +1,4 @@
-//! What brokers may read of the state.
+//! The reads of the state that brokers may make.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the sweep may delete: a pure function of the state.
+//! The objects that the sweep may delete: a pure function of the state.
 //!
 //! **Condemned** objects lost their last reference by a command, at a replicated time; the caller
 //! says up to which time their delay is over.

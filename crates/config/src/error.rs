@@ -1,4 +1,4 @@
-//! What can be wrong with settings.
+//! Errors of settings.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What each layer holds, turned into entries for known settings and complaints about others.
+//! The content of each layer, turned into entries for known settings and complaints about others.
 
 pub mod environment;
 pub mod file;

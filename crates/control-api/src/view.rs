@@ -1,4 +1,4 @@
-//! What a broker is shown of the replicated state, and how it changes.
+//! The part of the replicated state that a broker is shown, and how it changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -307,7 +307,7 @@ pub struct GroupMember {
 pub struct StepTime {
     /// What the wall clock shows at the command's time.
     pub wall: TimestampMs,
-    /// Whoever runs the cluster accepts the step. Otherwise it is refused once there is a topic, an
+    /// The operator accepts the step. Otherwise it is refused once there is a topic, an
     /// object or a group.
     pub is_accepted: bool,
 }

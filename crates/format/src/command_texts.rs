@@ -1,8 +1,8 @@
 //! Which texts a command may bring into the replicated state: see [`crate::limits`].
 //!
-//! A command with a longer one is refused as a whole. Whoever makes a command checks before, so that
-//! it never reaches the log; the state machine checks once more, because it must not rely on that.
-//! Topic names are not in it: [`ottla_model::TopicName`] has its limit in its type.
+//! A command with a longer one is refused as a whole. The proposer of a command checks before, so
+//! that it never reaches the log; the state machine checks once more, because it must not rely on
+//! that. Topic names are not in it: [`ottla_model::TopicName`] has its limit in its type.
 
 use thiserror::Error;
 

@@ -1,5 +1,5 @@
-//! What a Raft log holds, in our own types: log ids, memberships, entries, and the small record of
-//! Raft's own state that a snapshot and a checkpoint carry beside the replicated state.
+//! The content of a Raft log, in our own types: log ids, memberships, entries, and the small record
+//! of Raft's own state that a snapshot and a checkpoint carry beside the replicated state.
 //!
 //! ```text
 //! log id       varint term, varint node, varint index

@@ -98,8 +98,8 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// The short number that the replicated state gives a group when it comes to be. Whatever is kept of
-/// the group by the thousand stands under it and not under the id, which a client chooses. No number
+/// The short number that the replicated state gives a group when it comes to be. Entries that a
+/// group has by the thousand are keyed by it and not by the id, which a client chooses. No number
 /// is given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupNumber(pub u64);

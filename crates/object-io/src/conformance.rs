@@ -1,4 +1,4 @@
-//! What every store must do, as one suite that runs against each back end.
+//! The contract of every store, as one suite that runs against each back end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

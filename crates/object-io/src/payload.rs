@@ -1,4 +1,4 @@
-//! What is written: reference-counted pieces, never joined.
+//! The bytes to write: reference-counted pieces, never joined.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! What Ottla asks of an object store.
+//! The contract between Ottla and an object store.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What each command does.
+//! The commands.
 
 use crate::cli::{ConfigCommand, Subcommands};
 use crate::exit::Failure;

@@ -1,8 +1,8 @@
 //! `ottla server`: a node for as long as a process lives.
 //!
 //! Settings, logs, the node, the banner; then a signal ends it in order, a second one at once.
-//! Whatever stops a start is one line on standard error: what, where, what to do. When a part of
-//! the node ends by itself, the process ends with it.
+//! An error that stops a start is one line on standard error: what, where, what to do. When a part
+//! of the node ends by itself, the process ends with it.
 
 mod banner;
 mod signals;
@@ -41,7 +41,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .build()
         .context("cannot start the runtime")?;
     let ended = runtime.block_on(until_stopped(options));
-    // Whatever still runs now is a read or a write whose outcome nobody waits for.
+    // The tasks that still run are reads and writes whose outcome nobody waits for.
     runtime.shutdown_background();
     logs::flush();
     ended

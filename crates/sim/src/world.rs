@@ -33,7 +33,7 @@ pub(crate) async fn end_of_step() {
         if std::mem::replace(&mut ended, true) {
             return Poll::Ready(());
         }
-        // Those who poll many only poll those that were woken.
+        // Combinators over many futures poll only the ones that were woken.
         context.waker().wake_by_ref();
         Poll::Pending
     })

@@ -1,4 +1,4 @@
-//! What an operator sees of a running process: metrics and logs.
+//! The operator's sight of a running process: metrics and logs.
 //!
 //! Every metric of the product is a line of one of the group files in [`metrics`], and nowhere
 //! else: its name, type, labels, buckets and help text stand together, and the scrape, the

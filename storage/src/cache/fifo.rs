@@ -12,7 +12,7 @@ pub(crate) struct Fifo<K, V> {
     bytes: usize,
 }
 
-/// The order of the first value. What is retired comes before it.
+/// The order of the first value. Retired values come before it.
 const FIRST: u64 = 1 << 63;
 
 #[derive(Debug)]

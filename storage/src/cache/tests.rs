@@ -248,7 +248,7 @@ async fn stuck_catch_up_reads_do_not_hold_up_the_tail() {
         assert!((&mut read).now_or_never().is_none());
         stuck.push(read);
     }
-    // Those beyond the budget have not asked the store, and left their faults.
+    // The reads beyond the budget have not asked the store, and left their faults.
     assert_eq!(world.store.reads().len(), CATCH_UP_READS_MAX);
     for _ in 0..5 {
         let object = world.object(900, BLOCK_BYTES).await;

@@ -176,8 +176,8 @@ impl Gather {
             .filter(|key| !self.blocks.cache().holds(key))
     }
 
-    /// Waits until `blocks` more blocks may be held for fetches. Whoever needs both kinds asks for
-    /// catch-up first, so that nobody who waits for it keeps the tail from going on.
+    /// Waits until `blocks` more blocks may be held for fetches. A caller that needs both kinds
+    /// asks for catch-up first, so that nobody who waits for it keeps the tail from going on.
     pub(super) async fn hold(&self, blocks: usize, heat: Heat) -> Option<Held<'_>> {
         let (held, max) = match heat {
             Heat::Tail => (&self.held_tail, HELD_TAIL_BLOCKS_MAX),
@@ -267,7 +267,7 @@ impl ObjectBytes {
         (pieces, None)
     }
 
-    /// Whether all bytes of a range were found right before. What this broker wrote, it has
+    /// Whether all bytes of a range were found right before. Bytes that this broker wrote, it has
     /// checked when it was received.
     pub(super) fn is_checked(&self, range: &Range<u64>) -> bool {
         self.is_written(range)

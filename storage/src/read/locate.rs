@@ -36,8 +36,9 @@ pub(super) enum Found {
 }
 
 impl Reader {
-    /// Locates all partitions of a request, in its order. Those that the view does not know are asked
-    /// for, all within [`FETCH_QUESTION_TIME_MAX`]: a fetch of very many has no more time than one.
+    /// Locates all partitions of a request, in its order. Partitions that the view does not know
+    /// are asked for, all within [`FETCH_QUESTION_TIME_MAX`]: a fetch of very many has no more time
+    /// than one.
     pub(super) async fn locate(&self, request: &FetchRequest) -> Vec<Located> {
         let max_bytes = |wanted: &FetchPartition| wanted.max_bytes.min(request.max_bytes).max(1);
         let seen: Vec<_> = request

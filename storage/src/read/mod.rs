@@ -86,7 +86,7 @@ pub enum Isolation {
     /// All that are committed to the log.
     #[default]
     Uncommitted,
-    /// Those below the last stable offset.
+    /// Records below the last stable offset.
     Committed,
 }
 
@@ -100,7 +100,7 @@ impl Isolation {
     }
 }
 
-/// What a client asks for.
+/// A client's fetch.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
     /// How long to wait for `min_bytes`.
@@ -140,7 +140,7 @@ pub struct FetchPartition {
     pub max_bytes: usize,
 }
 
-/// What a partition's fetch brought.
+/// The result of one partition's fetch.
 #[derive(Clone, Debug)]
 pub struct FetchedPartition {
     /// The partition's offsets at the moment the records were found; all 0 when it is not known.

@@ -49,7 +49,7 @@ impl Part {
         let mut left = bytes;
         for (source, until) in &mut self.sources {
             if left == 0 {
-                // What is not read at all is not half read either.
+                // A part that is not read at all is not half read either.
                 *until = source.place.position;
                 continue;
             }
@@ -168,7 +168,7 @@ pub(super) fn pins_too_much(parts: &[Part], sent: &[usize], gathered: &Gathered)
             let length = batch.bytes.len();
             let source = part.sources.get(*at);
             let object = source.and_then(|(source, _)| gathered.object(&source.extent.object));
-            // What is copied anyway pins nothing.
+            // Bytes that are copied anyway pin nothing.
             if let Some(object) = object.filter(|_| length >= COPY_BATCH_BYTES_MAX) {
                 let range = batch.end_position - length as u64..batch.end_position;
                 for buffer in object.buffers(&range) {

@@ -67,14 +67,15 @@ impl Sweeper {
     /// Deletes and forgets condemned objects that are due, as many as one pass may.
     ///
     /// # Errors
-    /// When the control plane does not answer. What was deleted and not forgotten is deleted again.
+    /// When the control plane does not answer. An object that was deleted and not forgotten is
+    /// deleted again.
     pub async fn sweep_condemned(&self) -> Result<CondemnedPass, SweepError> {
         let metrics = &self.parts.metrics.sweep;
         let mut pass = CondemnedPass::default();
         let mut failed: BTreeSet<ObjectId> = BTreeSet::new();
         let mut left = None;
         loop {
-            // Those that failed come first again; the others are behind them.
+            // Objects that failed come first again; the others are behind them.
             let max = SWEEP_BATCH + failed.len();
             let page = self.parts.control.condemned(max).await?;
             metrics.condemned.set(i64::try_from(page.condemned).unwrap_or(i64::MAX));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::limits::{LATE_ATTEMPT_MAX, SWEEP_OBJECTS_ALWAYS};
 
-/// What a listing shows.
+/// The content of a listing.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// All of it.
@@ -19,7 +19,7 @@ pub(crate) struct Seen {
     pub young: u64,
     /// Keys that this product does not make.
     pub foreign: u64,
-    /// What to ask the control plane about.
+    /// The names to ask the control plane about.
     pub names: Vec<ObjectName>,
 }
 

@@ -3,9 +3,9 @@
 //! # Contract
 //!
 //! The view follows the control plane's watch and is a moment behind it. It never runs backward:
-//! every event carries a later state. What must be current is asked of the control plane instead.
-//! One task writes ([`ViewTask`]); everybody reads. Reads take a lock for the length of a map
-//! look-up and never across a wait.
+//! every event carries a later state. A reader that needs the current state asks the control plane
+//! instead. One task writes ([`ViewTask`]); everybody reads. Reads take a lock for the length of a
+//! map look-up and never across a wait.
 //!
 //! # Waiting
 //!

@@ -1,4 +1,4 @@
-//! What a producer is told, and when.
+//! The answers to producers, and their time.
 //!
 //! [`AppendTicket`] is the waiting side, one per request; `Answer` is the deciding side, one per
 //! batch. Every answer is given exactly once: an `Answer` that is dropped (a task that ended, a
@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 use super::budget::Reservation;
 use crate::limits::{ANSWER_PERCENT, ANSWER_WAIT_MIN};
 
-/// What became of a batch.
+/// The outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// Durable and committed, now or by an earlier send of the same batch (I-ACK, I-IDEM).

@@ -22,7 +22,7 @@
 //! 7. **Fenced.** When the broker epoch is over, what was never handed over is certainly not
 //!    stored. A commit that was handed over may have been applied before the fence, even when the
 //!    answer is "fenced": a call can arrive twice, and the answer be that to the second time. It is
-//!    answered "undecided". What is on its way keeps its chance of an answer.
+//!    answered "undecided". A call in flight keeps its chance of an answer.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -86,7 +86,7 @@ pub(crate) struct Decided {
 #[derive(Debug)]
 pub(crate) struct Abandoned {
     pub seq: ObjectSeq,
-    /// Its batches in arrival order. Those without an answer were left out before.
+    /// Its batches in arrival order. Batches without an answer were left out before.
     pub entries: Vec<Entry>,
 }
 

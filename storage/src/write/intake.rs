@@ -1,7 +1,7 @@
 //! Where batches come in: the open buffer, full buffers behind it, and who is not let in.
 //!
 //! The whole of it lies behind one lock that producers share, so each call is short: pushes and
-//! comparisons, no sorting, no hashing, no I/O. What it knows is plain data; the caller passes the
+//! comparisons, no sorting, no hashing, no I/O. Its facts are plain data; the caller passes the
 //! time.
 
 use std::collections::VecDeque;
@@ -83,7 +83,7 @@ pub(crate) struct Intake {
     pipelines_full: bool,
 }
 
-/// What an append did.
+/// The outcome of an append.
 #[derive(Debug, Default)]
 pub(crate) struct Appended {
     /// The task that seals has something new to look at.

@@ -1,4 +1,4 @@
-//! What a writer is started with.
+//! The parts and options of a writer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub struct WriteParts {
     pub written: Arc<dyn WrittenObjects>,
     /// Jitter.
     pub random: Random,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 

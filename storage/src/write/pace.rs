@@ -1,5 +1,5 @@
-//! What the store's latest answers say about the next upload: when it counts as slow, whether a
-//! rival may be spent on it, and how many uploads run at the same time.
+//! The conclusions from the store's latest answers for the next upload: when it counts as slow,
+//! whether a rival may be spent on it, and how many uploads run at the same time.
 //!
 //! **Hedges** are earned by uploads that begin: when the whole store is slow they add little.
 //!

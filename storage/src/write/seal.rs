@@ -54,7 +54,7 @@ impl SealReason {
     }
 }
 
-/// What to do now.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Seal the oldest buffer.
@@ -65,7 +65,7 @@ pub(crate) enum Decision {
     Wait,
 }
 
-/// What the decision depends on.
+/// The facts of the decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     /// An upload slot is free, and the pipeline of undecided objects has room.

@@ -157,8 +157,8 @@ impl Steps {
         }
     }
 
-    /// Answers batches, in order. What is not certainly stored is noted as failed before anybody is
-    /// told, so that no successor slips in between.
+    /// Answers batches, in order. A batch that is not certainly stored is noted as failed before
+    /// anybody is told, so that no successor slips in between.
     fn tell(&self, decided: Vec<Decided>, now: Instant, told: &mut Told) {
         let outcomes = decided.iter().flat_map(|object| &object.outcomes);
         let lost = outcomes.filter(|(entry, outcome)| {

@@ -33,7 +33,7 @@ use crate::limits::{COMMIT_PAUSE_FIRST, COMMIT_PAUSE_MAX, COMMIT_TIME_MAX, OBJEC
 /// A call's answer, with the message it belongs to.
 type Answered = (MessageId, Result<Vec<ObjectOutcome>, CallError>);
 
-/// What the task counts.
+/// The task's counters.
 struct Counted {
     buffer: Histogram,
     order: Histogram,

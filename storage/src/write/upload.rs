@@ -72,7 +72,7 @@ pub(crate) struct Uploader {
     pub observed: Observed,
 }
 
-/// What uploads count.
+/// The counters of uploads.
 #[derive(Debug)]
 pub(crate) struct Observed {
     stage: Histogram,

@@ -208,8 +208,8 @@ async fn f44_clients_that_never_read_hold_a_bounded_amount_and_are_closed() -> R
     edge.survived(400 << 20).await
 }
 
-/// What is older than the cache comes from the store, for a bounded number of fetches at a time.
-/// Those of clients that never read give their places back all the same.
+/// Data older than the cache comes from the store, for a bounded number of fetches at a time. The
+/// fetches of clients that never read release their places all the same.
 #[tokio::test]
 async fn f44_old_data_is_served_beside_clients_that_asked_for_it_and_never_read() -> Result<()> {
     const BATCHES: i64 = 100;

@@ -2,8 +2,8 @@
 //! docs/failures.md, named by its id.
 //!
 //! Each test runs librdkafka's producers and a consumer group, and raw producers whose every attempt
-//! is kept, on a node in this process ([`node`]) or on the binary. Whatever fails meanwhile, in the
-//! end every promise is checked ([`round`]): acknowledged records are there, once, in order, at dense
+//! is kept, on a node in this process ([`node`]) or on the binary. Every promise is checked in
+//! the end, after any failure ([`round`]): acknowledged records are there, once, in order, at dense
 //! offsets; the group saw all of them; the state is sound; the bucket holds what records are in, and
 //! nothing else.
 //!

@@ -1,5 +1,5 @@
-//! F60: the mount of a directory of objects hangs. Whatever needs no object goes on, the threads that
-//! hang are few however long it takes, and a signal ends the process all the same.
+//! F60: the mount of a directory of objects hangs. Requests that need no object go on, the threads
+//! that hang are few however long it takes, and a signal ends the process all the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +67,7 @@ fn hit_the_mount(bootstrap: &str, ended: &Arc<AtomicBool>) -> JoinSet<()> {
                     client.call(version::FETCH, &topic::fetch_request(OLD, 0, offset)).await?;
                     Ok(())
                 };
-                // Whatever becomes of it, it is tried again.
+                // It is tried again after any outcome.
                 let _ = timeout(PATIENCE, once).await;
             }
         });

@@ -16,7 +16,7 @@ use crate::node::FaultyNode;
 /// What the raw producers write to, each to a partition of its own.
 const RAW: &str = "raw";
 const KINDS: [Kind; 4] = [Kind::Idempotent, Kind::Idempotent, Kind::Once, Kind::Retrying];
-/// Those among them, and librdkafka's.
+/// The idempotent ones among them, and librdkafka's.
 pub const IDEMPOTENT_PRODUCERS: usize = 3;
 /// Raw producers leave some of the machine to librdkafka, and outlast every outage.
 const MANNER: Manner = Manner {

@@ -1,4 +1,4 @@
-//! The settings file. Whatever its language, it is read into one kind of tree: sections of scalars.
+//! The settings file. A file of either language is read into one kind of tree: sections of scalars.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a partition remembers of an idempotent producer.
+//! The memory that a partition has of an idempotent producer.
 
 use ottla_model::{Offset, ProducerEpoch, Sequence, TimestampMs};
 

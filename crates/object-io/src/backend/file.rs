@@ -160,7 +160,7 @@ impl Store for Directory {
 
     async fn prepare(&self, folders: &[String]) -> Result<(), StoreError> {
         let (root, folders) = (self.root.clone(), folders.to_vec());
-        // What an earlier start made and did not sync is made durable, too.
+        // Names that an earlier start made and did not sync are made durable, too.
         let make = move || make_durable_below(&root, &folders);
         self.other_calls.run("folders", 0, make).await
     }

@@ -1,4 +1,4 @@
-//! What is printed once the node is ready: where things are, and what to try next.
+//! The lines that are printed once the node is ready: addresses, paths, and first commands.
 
 use std::net::SocketAddr;
 use std::path::Path;

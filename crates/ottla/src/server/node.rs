@@ -35,7 +35,7 @@ pub struct Node {
 /// Which part of a node ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
-    /// The broker. What it holds can still be decided: stop the node in order.
+    /// The broker. Its pending batches can still be decided: stop the node in order.
     #[error(transparent)]
     Broker(BrokerEnd),
     /// The controller. Without its log the node decides nothing more: there is nothing to drain for.

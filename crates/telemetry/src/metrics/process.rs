@@ -1,4 +1,4 @@
-//! What the operating system and the allocator count for this process, read at every scrape.
+//! Counts of the operating system and the allocator for this process, read at every scrape.
 //!
 //! Names and meanings of what is in `/proc` are those that Prometheus' client libraries share. On
 //! systems without it the values stay 0, as do the allocator's in a program that has another one.

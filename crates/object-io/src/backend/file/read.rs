@@ -42,7 +42,7 @@ fn read_direct(file: &File, range: &Range<u64>) -> io::Result<Option<Bytes>> {
     let mut memory: Vec<u8> = Vec::with_capacity(span + SECTOR_BYTES);
     let start = memory.as_ptr().align_offset(SECTOR_BYTES).min(SECTOR_BYTES);
     memory.resize(start, 0);
-    // What is free must be whole sectors, too. Allocators shrink in place.
+    // The free part must be whole sectors, too. Allocators shrink in place.
     memory.shrink_to(start + span);
     let aligned = memory.as_ptr().align_offset(SECTOR_BYTES) == start;
     if !aligned || memory.capacity() != start + span || set_direct(file, true).is_err() {

@@ -38,7 +38,7 @@ pub(super) fn write(path: &Path, payload: &Payload, turns: &DiskTurns) -> io::Re
     match filled.and_then(|()| publish()) {
         Ok(()) => Ok(file.metadata()?.len()),
         Err(error) => {
-            // What cannot be removed now is removed at the next start.
+            // A file that cannot be removed now is removed at the next start.
             let _ = fs::remove_file(&staged);
             Err(error)
         }
