@@ -25,7 +25,7 @@ impl Reads {
 
     pub fn block(&self, key: &BlockKey) -> Option<&Arc<Block>> {
         let (first, blocks) = self.0.last_up_to(key)?;
-        let at = (first.object == key.object).then_some(key.block - first.block)?;
+        let at = (first.object == key.object).then(|| key.block - first.block)?;
         blocks.get(at as usize)
     }
 

@@ -269,3 +269,15 @@ async fn forgotten_blocks_are_read_again() {
     world.read(&object, 0..1, Heat::Tail).await;
     assert_eq!(world.store.reads().len(), 2);
 }
+
+#[tokio::test]
+async fn a_block_below_those_of_another_object_is_read_from_its_own() {
+    let world = World::new(64 * MIB);
+    let (first, second) =
+        (world.object(1, 4 * BLOCK_BYTES).await, world.object(2, 4 * BLOCK_BYTES).await);
+    assert!(first.name < second.name);
+    world.read(&first, 3..4, Heat::Tail).await;
+    assert!(!world.cache.holds(&BlockKey { object: second.name, block: 0 }));
+    world.read(&second, 0..1, Heat::Tail).await;
+    assert_eq!(world.store.reads().len(), 2);
+}
