@@ -2,9 +2,8 @@
 //!
 //! Three bounds: so many connections in all, so many from one address (of IPv6, from one /64), so many
 //! new ones per second. Connections beyond the first two are closed at once; those beyond the third's
-//! rate wait in the
-//! system's queue. In all there are never so many that the process runs out of files: the log and
-//! the object store need some too.
+//! rate wait in the system's queue. In all there are never so many that the process runs out of files:
+//! the log and the object store need some too.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

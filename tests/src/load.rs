@@ -216,31 +216,38 @@ impl Producer {
             // Batches refused since the last pause stay at the front.
             let position = self.window.len() - in_flight;
             in_flight -= 1;
-            let outcome = match answer.error_code {
-                0 => Outcome::Acknowledged(answer.base_offset),
-                STORED_BEFORE if self.kind == Kind::Idempotent => Outcome::Acknowledged(-1),
-                code if FATAL.contains(&code) => bail!("producer {}: error {code}", self.number),
-                code => Outcome::Refused(code),
-            };
-            self.record(position, outcome);
-            if let Outcome::Acknowledged(_) = outcome {
-                self.window.remove(position);
-            } else if self.kind == Kind::Once {
-                self.window.remove(position);
-                delay(RETRY_PAUSE).await;
-            } else {
-                refused = true;
-                self.again(position);
-                let Pending { number, attempt, sequence, .. } = self.window[position];
-                ensure!(
-                    attempt < ATTEMPTS_MAX,
-                    "producer {} ({:?}): batch {number} (sequence {sequence}): {outcome:?} again",
-                    self.number,
-                    self.kind
-                );
-                delay(RETRY_PAUSE).await;
-            }
+            refused |= self.settle(position, answer.error_code, answer.base_offset).await?;
         }
+    }
+
+    /// Records the answer to a batch of the window; whether the batch has to be sent again.
+    async fn settle(&mut self, position: usize, code: i16, base_offset: i64) -> Result<bool> {
+        let outcome = match code {
+            0 => Outcome::Acknowledged(base_offset),
+            STORED_BEFORE if self.kind == Kind::Idempotent => Outcome::Acknowledged(-1),
+            code if FATAL.contains(&code) => bail!("producer {}: error {code}", self.number),
+            code => Outcome::Refused(code),
+        };
+        self.record(position, outcome);
+        if let Outcome::Acknowledged(_) = outcome {
+            self.window.remove(position);
+            return Ok(false);
+        }
+        if self.kind == Kind::Once {
+            self.window.remove(position);
+            delay(RETRY_PAUSE).await;
+            return Ok(false);
+        }
+        self.again(position);
+        let Pending { number, attempt, sequence, .. } = self.window[position];
+        ensure!(
+            attempt < ATTEMPTS_MAX,
+            "producer {} ({:?}): batch {number} (sequence {sequence}): {outcome:?} again",
+            self.number,
+            self.kind
+        );
+        delay(RETRY_PAUSE).await;
+        Ok(true)
     }
 
     fn fill(&mut self) {

@@ -131,10 +131,7 @@ async fn run(options: &Options) -> Result<Counts> {
         } else {
             failures += 1;
             kept.verdict(number, &plan, &anomalies)?;
-            for anomaly in anomalies.iter().take(SHOWN) {
-                println!("           {anomaly}");
-            }
-            println!("           its world: {}", world.scratch.path().display());
+            show(&anomalies, &world);
             world.scratch.leave();
         }
         number += 1;
@@ -143,6 +140,14 @@ async fn run(options: &Options) -> Result<Counts> {
         world.scratch.done();
     }
     Ok(all)
+}
+
+#[allow(clippy::print_stdout, reason = "a program that reports")]
+fn show(anomalies: &[String], world: &World) {
+    for anomaly in anomalies.iter().take(SHOWN) {
+        println!("           {anomaly}");
+    }
+    println!("           its world: {}", world.scratch.path().display());
 }
 
 /// What is kept of rounds.

@@ -82,16 +82,9 @@ impl GroupTask {
             drop(in_use.take());
             let idle_at = idle.map(|since| since + UNLOAD_AFTER);
             let due_at = self.group.wake_at();
-            let event = tokio::select! {
-                written = finish(&mut writing) => Event::Written(written),
-                envelope = self.inbox.recv(), if !stopping => match envelope {
-                    Some(envelope) => Event::Request(envelope),
-                    // Nobody can reach this task any more.
-                    None => Event::Stop,
-                },
-                () = at(due_at), if !stopping => Event::Due,
-                () = at(idle_at), if !stopping => Event::Idle,
-                () = stopped(&mut self.stop), if !stopping => Event::Stop,
+            let event = match stopping {
+                true => Event::Written(finish(&mut writing).await),
+                false => self.next_event(&mut writing, due_at, idle_at).await,
             };
             let now = Instant::now();
             match event {
@@ -133,6 +126,25 @@ impl GroupTask {
                 }
                 Event::Stop => stopping = true,
             }
+        }
+    }
+
+    async fn next_event(
+        &mut self,
+        writing: &mut Option<Writing>,
+        due_at: Option<Instant>,
+        idle_at: Option<Instant>,
+    ) -> Event {
+        tokio::select! {
+            written = finish(writing) => Event::Written(written),
+            envelope = self.inbox.recv() => match envelope {
+                Some(envelope) => Event::Request(envelope),
+                // Nobody can reach this task any more.
+                None => Event::Stop,
+            },
+            () = at(due_at) => Event::Due,
+            () = at(idle_at) => Event::Idle,
+            () = stopped(&mut self.stop) => Event::Stop,
         }
     }
 

@@ -106,6 +106,10 @@ pub enum Refusal {
     },
 }
 
+fn damaged(segment: LogPosition, offset: usize, reason: String) -> Refusal {
+    Refusal::Damaged { segment, offset: offset as u64, reason }
+}
+
 /// Reads segments one after the other.
 #[derive(Debug)]
 pub struct Recovery {
@@ -125,49 +129,65 @@ impl Recovery {
 
     /// Reads the segment whose name says that it begins at `start`.
     pub fn segment(&mut self, start: LogPosition, bytes: &[u8], last: bool) -> Result<(), Refusal> {
-        let damaged = |offset: usize, reason: String| Refusal::Damaged {
-            segment: start,
-            offset: offset as u64,
-            reason,
-        };
-        let end = start.checked_add(bytes.len() as u64);
-        if end.is_none_or(|end| end > LOG_POSITION_MAX) {
-            return Err(damaged(0, format!("no log is so long that a file begins at {start}")));
-        }
-        if let Some(before) = self.log.segments.last()
-            && before.end != start
+        self.check_place(start, bytes.len())?;
+        let header = SegmentHeader::decode(bytes);
+        if let Err(error) = &header
+            && !matches!(error, DecodeError::UnsupportedVersion { .. })
+            && last
+            && !synced_behind(bytes, 0, start)
         {
-            let reason = format!(
-                "it should begin where the segment before it ends, at log position {}, but begins \
-                 at {start}",
-                before.end
-            );
-            return Err(damaged(0, reason));
+            self.log.torn_segment = Some(start);
+            self.stopped = Some((start, 0, error.to_string()));
+            return Ok(());
         }
-        match SegmentHeader::decode(bytes) {
+        self.check_header(start, header)?;
+        self.frames(start, bytes, last)
+    }
+
+    /// Segments follow each other without a gap.
+    fn check_place(&self, start: LogPosition, length: usize) -> Result<(), Refusal> {
+        let end = start.checked_add(length as u64);
+        if end.is_none_or(|end| end > LOG_POSITION_MAX) {
+            let reason = format!("no log is so long that a file begins at {start}");
+            return Err(damaged(start, 0, reason));
+        }
+        match self.log.segments.last() {
+            Some(before) if before.end != start => {
+                let reason = format!(
+                    "it should begin where the segment before it ends, at log position {}, but begins \
+                     at {start}",
+                    before.end
+                );
+                Err(damaged(start, 0, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_header(
+        &self,
+        start: LogPosition,
+        header: Result<SegmentHeader, DecodeError>,
+    ) -> Result<(), Refusal> {
+        let LogIdentity { cluster, node } = self.identity;
+        match header {
             Ok(header) if header.start != start => {
                 let reason = format!("its header says that it begins at {}", header.start);
-                return Err(damaged(0, reason));
+                Err(damaged(start, 0, reason))
             }
-            Ok(header)
-                if header.cluster != self.identity.cluster || header.node != self.identity.node =>
-            {
-                return Err(Refusal::Foreign { segment: start, header });
+            Ok(header) if header.cluster != cluster || header.node != node => {
+                Err(Refusal::Foreign { segment: start, header })
             }
-            Ok(_) => {}
+            Ok(_) => Ok(()),
             Err(source @ DecodeError::UnsupportedVersion { .. }) => {
-                return Err(Refusal::Newer { segment: start, source });
+                Err(Refusal::Newer { segment: start, source })
             }
-            Err(error) => {
-                if !last || synced_behind(bytes, 0, start) {
-                    return Err(damaged(0, error.to_string()));
-                }
-                self.log.torn_segment = Some(start);
-                self.stopped = Some((start, 0, error.to_string()));
-                return Ok(());
-            }
+            Err(error) => Err(damaged(start, 0, error.to_string())),
         }
+    }
 
+    /// Replays the frames behind the header, up to the end or to where the last segment is torn.
+    fn frames(&mut self, start: LogPosition, bytes: &[u8], last: bool) -> Result<(), Refusal> {
         let mut span = SegmentSpan { start, end: start, highest_index: None };
         let mut at = SEGMENT_HEADER_BYTES;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
@@ -175,24 +195,23 @@ impl Recovery {
             match Frame::decode(rest, position) {
                 Ok((header, frame, length)) => {
                     if header.synced > position {
-                        return Err(damaged(
-                            at,
-                            "a frame claims that it was synced before it was written".into(),
-                        ));
+                        let reason = "a frame claims that it was synced before it was written";
+                        return Err(damaged(start, at, reason.to_owned()));
                     }
                     if let Frame::Entry(entry) = &frame {
                         span.highest_index = span.highest_index.max(Some(entry.id.index));
                     }
-                    self.replay(frame, position, length).map_err(|reason| damaged(at, reason))?;
+                    self.replay(frame, position, length)
+                        .map_err(|reason| damaged(start, at, reason))?;
                     at += length;
                 }
                 Err(error) => {
                     if Frame::is_whole(rest, position) {
                         let reason = format!("{error}; was it written by a newer version?");
-                        return Err(damaged(at, reason));
+                        return Err(damaged(start, at, reason));
                     }
                     if !last || synced_behind(bytes, at, position) {
-                        return Err(damaged(at, error.to_string()));
+                        return Err(damaged(start, at, error.to_string()));
                     }
                     self.log.torn_bytes = rest.len() as u64;
                     self.stopped = Some((start, at as u64, error.to_string()));

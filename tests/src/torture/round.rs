@@ -126,6 +126,11 @@ struct Clients {
     written: Arc<AtomicBool>,
 }
 
+async fn read_late(tail: Tail, late: Duration) -> Result<Vec<Poll>> {
+    delay(late).await;
+    tail.read().await
+}
+
 impl Clients {
     async fn start(bootstrap: &str, number: u64, plan: &Plan) -> Result<Self> {
         let (raw_topic, library_topic) =
@@ -152,9 +157,9 @@ impl Clients {
             tokio::spawn(library.write())
         });
         let library = library.collect();
-        let mut readers = Vec::new();
-        for (name, partitions) in topics {
-            for reader in 0..2 {
+        let readers = (topics.iter())
+            .flat_map(|(name, partitions)| (0..2).map(move |reader| (*name, *partitions, reader)))
+            .map(|(name, partitions, reader)| {
                 let tail = Tail {
                     bootstrap: bootstrap.to_owned(),
                     reader,
@@ -164,13 +169,9 @@ impl Clients {
                     written: written.clone(),
                     deleted: Arc::default(),
                 };
-                let task = tokio::spawn(async move {
-                    delay(LATE_READER * reader).await;
-                    tail.read().await
-                });
-                readers.push((name.clone(), task));
-            }
-        }
+                (name.clone(), tokio::spawn(read_late(tail, LATE_READER * reader)))
+            });
+        let readers = readers.collect();
         let members = Members::start(
             bootstrap,
             &library_topic,

@@ -98,6 +98,7 @@ impl Model {
         has_members || self.offsets.keys().any(|(of, _)| of == group)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per command")]
     pub(super) fn apply(&mut self, command: &Command) -> Answer {
         self.time = self.time.max(command.time.0);
         if let Err(too_long) = command.body.check_texts() {

@@ -158,6 +158,7 @@ impl World {
         CommitObject { seq: ObjectSeq(seq), attempt: Attempt(0), size: position, batches }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per command")]
     fn body(&mut self, op: &Op) -> CommandBody {
         match op {
             Op::Register { broker, nonce } => {

@@ -50,6 +50,7 @@ fn producer(batches: i32) -> ProducerEntry {
 }
 
 /// A record of each kind. Only ever added to, like the golden file that holds them.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn samples() -> Vec<StateRecord> {
     let partition = PartitionId { topic: TopicId(0xa), index: PartitionIndex(3) };
     let broker = BrokerEntry {
