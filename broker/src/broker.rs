@@ -322,6 +322,7 @@ fn context(
         record_check,
         requests: context::requests_budget(&parts.metrics),
         calls: context::calls_budget(&parts.metrics),
+        decoded_calls: context::decoded_calls_budget(&parts.metrics),
         fetch_plans: context::fetch_plans_budget(&parts.metrics),
         fetch_passes: context::fetch_passes_budget(&parts.metrics),
         answers,

@@ -53,6 +53,8 @@ pub struct Context {
     pub(crate) requests: Budget,
     /// Bytes of large requests of all other kinds but Produce, until they are handled.
     pub(crate) calls: Budget,
+    /// What those of very many elements take once they are decoded.
+    pub(crate) decoded_calls: Budget,
     /// What fetches keep while they wait for records.
     pub(crate) fetch_plans: Budget,
     /// What fetches of many partitions need while they look for records.
@@ -85,6 +87,12 @@ pub(crate) fn requests_budget(metrics: &Metrics) -> Budget {
 pub(crate) fn calls_budget(metrics: &Metrics) -> Budget {
     let waited = &metrics.kafka.request_wait;
     Budget::new(limits::CALLS_BYTES_MAX, shown_as("calls", waited, metrics))
+}
+
+/// The budget of those requests once they are decoded. Its holders never wait for `calls`.
+pub(crate) fn decoded_calls_budget(metrics: &Metrics) -> Budget {
+    let waited = &metrics.kafka.request_wait;
+    Budget::new(limits::DECODED_CALLS_BYTES_MAX, shown_as("decoded_calls", waited, metrics))
 }
 
 /// The budget of fetches that wait. Nobody waits for it: a fetch for which it has no room does not

@@ -115,6 +115,10 @@ pub const OTHER_FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// a change may take ([`CHANGE_TIMEOUT_MAX`]).
 pub const CALLS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of what those requests take once they are decoded, when they have very many elements. Room for
+/// two of the most elements.
+pub const DECODED_CALLS_BYTES_MAX: usize = 128 * 1024 * 1024;
+
 /// Bytes of what fetches keep while they wait for records: a thousand consumers of a thousand partitions
 /// each, three times. A fetch beyond it is answered at once, and its client is asked to pause.
 pub const FETCH_PLANS_BYTES_MAX: usize = 192 * 1024 * 1024;
@@ -224,6 +228,12 @@ pub const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 const _: () = assert!(OTHER_FRAME_BYTES_MAX <= OTHER_FRAMES_BYTES_MAX / 2);
 const _: () = assert!(OTHER_FRAME_BYTES_MAX <= CALLS_BYTES_MAX / 2);
+// Every byte of a text that is not UTF-8 may grow to three.
+const _: () = assert!(
+    ottla_wire::limits::REQUEST_ELEMENTS_MAX * ottla_wire::limits::ELEMENT_BYTES
+        + 2 * OTHER_FRAME_BYTES_MAX
+        <= DECODED_CALLS_BYTES_MAX
+);
 const _: () = assert!(REQUEST_WAIT_MAX.as_secs() < 30);
 const _: () = assert!(ANSWERS_BYTES_MIN >= FETCH_BYTES_MAX);
 const _: () = assert!(SMALL_FRAME_BYTES < OTHER_FRAME_BYTES_MAX);

@@ -29,7 +29,8 @@
 //! | --- | --- | --- |
 //! | bytes of `produce` | a Produce, until its batches are durable or refused | the write path's deadlines |
 //! | bytes of `requests` | a large Fetch, JoinGroup or SyncGroup | until it is decoded; while it is received and others wait: [`limits::FRAME_STALL_PRESSED`] without a byte, [`limits::FRAME_TIME_PRESSED`] in all |
-//! | bytes of `calls` | any other large request, or a small one of very many elements | the same, and until it is handled: [`limits::REQUEST_WAIT_MAX`], or what a client asks for a change ([`limits::CHANGE_TIMEOUT_MAX`]); then until there is memory for its answer: [`limits::REQUEST_WAIT_MAX`] |
+//! | bytes of `calls` | any other large request | the same, and until it is handled: [`limits::REQUEST_WAIT_MAX`], or what a client asks for a change ([`limits::CHANGE_TIMEOUT_MAX`]); then until there is memory for its answer: [`limits::REQUEST_WAIT_MAX`] |
+//! | bytes of `decoded_calls` | the same requests, when they have very many elements | as long as `calls`, from when they were received |
 //! | bytes of `produce` and `group_requests` | the names or offsets that an answer has | until there is memory for that answer: [`limits::REQUEST_WAIT_MAX`] |
 //! | bytes of `fetch_plans` | a Fetch that waits for records | [`limits::FETCH_WAIT_MAX`]; nobody waits for them, see `api::fetch` |
 //! | bytes of `fetch_passes` | a Fetch of many partitions that looks for records | questions and reads, which have deadlines, and `HOLD_WAIT_MAX` (5 s) of the storage crate for blocks; others wait at most for its `PASS_WAIT_MAX` |
@@ -50,6 +51,7 @@
 //!
 //! # Circles of waits
 //!
+//! * `calls`, then `decoded_calls`, then `answers`: always in this order.
 //! * `calls`, then `answers`: a request that is handled holds `calls` while its answer waits. Nothing
 //!   waits for `calls` that holds `answers` and would keep them for it: the two halves of a connection
 //!   do not wait for each other, and answers that are ready leave whatever is being received.

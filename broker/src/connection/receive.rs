@@ -2,17 +2,22 @@
 //!
 //! A request that fits the read-ahead is read first, and holds nothing of a budget. A small Produce
 //! then waits for its length, whole; any other small request waits for nothing, unless it has
-//! thousands of elements, so that heartbeats, fetches and metadata go on when the write path is full. A large frame takes its bytes from the
-//! budget step by step, each step as long as what has come: what a client claims costs it as many
-//! bytes as it costs us. Why frames that wait for each other's memory get done all the same stands
-//! with [`Budget`].
+//! thousands of elements, so that heartbeats, fetches and metadata go on when the write path is full. A
+//! large frame takes its bytes from the budget step by step, each step as long as what has come: what a
+//! client claims costs it as many bytes as it costs us. Why frames that wait for each other's memory get
+//! done all the same stands with [`Budget`].
 //!
 //! # Who holds which budget, and for how long
 //!
 //! Produce has the write path's. Fetch, JoinGroup and SyncGroup have `requests`, which they hold until
 //! they are decoded: what waits for records or for other members is counted elsewhere. All others have
 //! `calls`, which they hold until the control plane or the store has answered, or its deadline has
-//! passed, and until there is memory for their answer. So a control plane that hangs does not keep a consumer from fetching or joining.
+//! passed, and until there is memory for their answer. So a control plane that hangs does not keep a
+//! consumer from fetching or joining.
+//!
+//! A request may take a hundred times its frame once it is decoded. Of `calls`, that part is reserved
+//! from `decoded_calls` before it is decoded, and held as long. The others are decoded at once, and
+//! charged to the budget of their frame.
 //!
 //! # A sender that pauses
 //!
@@ -29,7 +34,6 @@ use kafka_protocol::messages::ApiKey;
 use ottla_env::net::{self, OwnedReadHalf};
 use ottla_storage::write::{Budget, BudgetError, Reservation};
 use ottla_wire::frame::{FrameError, FrameHead, FrameReader};
-use ottla_wire::limits::ELEMENT_BYTES;
 use tokio::time::{Instant, timeout};
 
 use super::End;
@@ -68,8 +72,8 @@ pub(super) async fn frame(
     Ok((frame, held))
 }
 
-/// The memory of a request. A small frame holds none; when it has very many elements, what they take
-/// once they are decoded is waited for.
+/// The memory of a request. A small frame holds none, unless it has very many elements. Waits for the
+/// part that the decoded request takes, when the request is a call.
 pub(super) async fn memory(
     context: &Context,
     frames: &FrameReader<OwnedReadHalf>,
@@ -77,16 +81,21 @@ pub(super) async fn memory(
     frame: Option<Reservation>,
     received: &Received,
 ) -> Result<RequestMemory, End> {
-    if let Some(frame) = frame {
-        return Ok(RequestMemory::beside(frame, received));
+    let bytes = received.decoded_bytes();
+    let is_little = frame.is_none() && received.elements <= limits::SMALL_FRAME_ELEMENTS;
+    if is_little || bytes == 0 {
+        return Ok(RequestMemory { frame, decoded: None });
     }
-    if received.elements <= limits::SMALL_FRAME_ELEMENTS {
-        return Ok(RequestMemory::default());
-    }
-    let budget = budget_of(context, received.api.key as i16);
-    let granted = budget.reserve(client, received.elements * ELEMENT_BYTES);
+    let budget = match received.api.key {
+        ApiKey::Produce | ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup => match frame {
+            Some(frame) => return Ok(RequestMemory::beside(frame, received)),
+            None => budget_of(context, received.api.key as i16),
+        },
+        _ => context.decoded_calls.clone(),
+    };
+    let granted = budget.reserve(client, bytes);
     let decoded = while_connected(frames.get_ref(), granted).await?.map_err(too_long)?;
-    Ok(RequestMemory { frame: None, decoded: Some(decoded) })
+    Ok(RequestMemory { frame, decoded: Some(decoded) })
 }
 
 fn budget_of(context: &Context, api_key: i16) -> Budget {

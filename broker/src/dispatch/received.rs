@@ -76,9 +76,7 @@ impl RequestMemory {
     /// A request whose frame holds bytes of a budget. What it takes once it is decoded is counted there
     /// whatever is free: a wait for more of the same budget could last for ever.
     pub fn beside(frame: Reservation, received: &Received) -> Self {
-        let is_large = received.elements > limits::FEW_ELEMENTS;
-        let elements = if is_large { received.elements * ELEMENT_BYTES } else { 0 };
-        let more = elements + received.grown;
+        let more = received.decoded_bytes();
         let decoded = (more > 0).then(|| frame.charge(more));
         Self { frame: Some(frame), decoded }
     }
@@ -137,6 +135,12 @@ impl Received {
             body,
             arrival,
         })
+    }
+
+    /// What the request takes in memory beside its frame, once it is decoded; 0 when that is little.
+    pub fn decoded_bytes(&self) -> usize {
+        let is_large = self.elements > limits::FEW_ELEMENTS;
+        self.grown + if is_large { self.elements * ELEMENT_BYTES } else { 0 }
     }
 
     /// Decodes the body, which is gone from here then.

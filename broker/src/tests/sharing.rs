@@ -282,10 +282,28 @@ async fn a_small_frame_of_very_many_elements_holds_memory_while_its_answer_waits
         .with_coordinator_keys(vec![key; 4_000]);
     client.send(4, &request).await;
     until(|| context.answers.has_waiters()).await;
-    assert!(context.calls.used() >= 4_000 * 200, "{}", context.calls.used());
+    let decoded = || context.decoded_calls.used();
+    assert!(decoded() >= 4_000 * 200, "{}", decoded());
     drop(all);
     timeout(SOON, client.receive_raw()).await.unwrap().unwrap();
-    until(|| context.calls.used() == 0).await;
+    until(|| decoded() == 0).await;
+}
+
+#[tokio::test]
+async fn a_large_request_is_decoded_when_there_is_memory_for_what_it_decodes_to() {
+    let world = World::start().await;
+    let context = world.broker.context();
+    let mut client = world.client().await;
+    let all = context.decoded_calls.charge(OTHER, context.decoded_calls.total());
+    let key = kafka_protocol::protocol::StrBytes::from_static_str("key");
+    let request = kafka_protocol::messages::FindCoordinatorRequest::default()
+        .with_coordinator_keys(vec![key; 40_000]);
+    client.send(4, &request).await;
+    until(|| context.decoded_calls.has_waiters()).await;
+    assert_eq!(context.decoded_calls.used(), context.decoded_calls.total());
+    drop(all);
+    timeout(SOON, client.receive_raw()).await.unwrap().unwrap();
+    until(|| context.decoded_calls.used() == 0 && context.calls.used() == 0).await;
 }
 
 #[tokio::test]
