@@ -50,9 +50,19 @@ fn with_run(state: &State, broker: BrokerId, (entry, outcomes): Run) -> State {
         .collect();
     all.push(StateRecord::Broker(broker, entry));
     all.extend(outcomes.into_iter().map(|(seq, o)| StateRecord::Outcome(broker, seq, o)));
+    loaded(all, state.identity())
+}
+
+/// The same state with the entry at `index` still to be applied.
+fn before(state: &State, index: AppliedIndex) -> State {
+    let identity = StateIdentity { applied: AppliedIndex(index.0 - 1), ..state.identity() };
+    loaded(records(state).collect(), identity)
+}
+
+fn loaded(all: Vec<StateRecord>, identity: StateIdentity) -> State {
     let mut digest = RecordDigest::default();
     all.iter().for_each(|record| digest.add(record));
-    let identity = StateIdentity { digest: digest.sum(), ..state.identity() };
+    let identity = StateIdentity { digest: digest.sum(), ..identity };
     let mut loader = StateLoader::new(identity);
     for record in all {
         loader.load(record).expect("records of a state, in order");
@@ -172,6 +182,10 @@ fn commit_one(
     commit: &CommitObjects,
     object: &CommitObject,
 ) -> ObjectOutcome {
+    if state.applied() >= index {
+        // Another object of the same command.
+        *state = before(state, index);
+    }
     let objects = vec![object.clone()];
     let body = CommandBody::CommitObjects(CommitObjects { objects, ..*commit });
     match state.apply(index, &Command { time: command.time, body }).answer {

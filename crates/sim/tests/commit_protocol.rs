@@ -4,6 +4,8 @@
 
 #![allow(clippy::print_stdout, reason = "what was run and found is read by whoever asked")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use ottla_sim::{Defect, Report, Scenario, run, trace};
 
 /// Schedules of a plain test run.
@@ -61,9 +63,22 @@ fn a_seed_gives_the_same_schedule_every_time() {
 
 fn is_found(defect: Defect) {
     let scenario = Scenario::new(Some(defect));
-    let failure = (0..SEEDS_FOR_A_DEFECT).find_map(|seed| run(&scenario, seed).err());
-    let failure = failure.unwrap_or_else(|| panic!("{defect:?} is not found"));
-    println!("{defect:?}: seed {}: {}", failure.seed, failure.broken);
+    let found = (0..SEEDS_FOR_A_DEFECT).find_map(|seed| Some((seed, found_by(&scenario, seed)?)));
+    let (seed, found) = found.unwrap_or_else(|| panic!("{defect:?} is not found"));
+    println!("{defect:?}: seed {seed}: {found}");
+}
+
+/// What finds the defect in a schedule: the checker, or the state machine itself, which ends the process
+/// when it would break a promise.
+fn found_by(scenario: &Scenario, seed: u64) -> Option<String> {
+    match catch_unwind(AssertUnwindSafe(|| run(scenario, seed))) {
+        Ok(outcome) => outcome.err().map(|failure| failure.broken.to_string()),
+        Err(panic) => match panic.downcast::<String>() {
+            Ok(line) if line.starts_with("I-") => Some(*line),
+            Ok(line) => panic!("seed {seed}: {line}"),
+            Err(panic) => resume_unwind(panic),
+        },
+    }
 }
 
 macro_rules! each_is_found {
