@@ -1,20 +1,9 @@
-//! Every bound of this crate, with its reason.
+//! Every bound of this crate, with its reason. Bounds that decide what a command does are in
+//! [`crate::state::semantics`]: those are the same on every node.
 
-/// The most partitions a cluster may have, over all topics. A partition costs a controller about
-/// 1 KiB when idle; the design is measured at 100,000, and twice that still fits its memory.
-pub const PARTITIONS_MAX: usize = 200_000;
-
-/// How many deleted topics are remembered, so that a repeated command to create one does not bring
-/// it back. The repetition follows within a request's time-out; no cluster deletes so many topics
-/// in that time.
-pub const DELETED_TOPICS_KEPT_MAX: usize = 1_000;
-
-/// How long a producer's state outlives its last batch, in milliseconds: Kafka's default of
-/// `producer.id.expiration.ms`.
-pub const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
-
-/// How many producer states are kept for the whole of [`PRODUCER_EXPIRY_MS`], over all partitions:
-/// about half a GiB. When there are more, those of [`PRODUCERS_CROWDED_MS`] without use go.
+/// How many producer states are kept for the whole of
+/// [`PRODUCER_EXPIRY_MS`](crate::state::semantics::PRODUCER_EXPIRY_MS), over all partitions: about
+/// half a GiB. When there are more, those of [`PRODUCERS_CROWDED_MS`] without use go.
 pub const PRODUCERS_KEPT_MAX: u64 = 1_000_000;
 
 /// How long a producer's state outlives its last batch at least, however many there are, in
@@ -22,38 +11,9 @@ pub const PRODUCERS_KEPT_MAX: u64 = 1_000_000;
 /// unless set, and five where clients have another default.
 pub const PRODUCERS_CROWDED_MS: i64 = 15 * 60 * 1_000;
 
-/// How many producer states one command forgets at most, so that no apply takes long. It looks at all
-/// producers of the partitions whose turn it is: a million in one partition make it 12 ms. Two such
-/// commands are proposed a second while there are more: a million that grow old at once are gone in
-/// a minute. Part of what the commands mean: all versions in a cluster must have the same number.
-pub const PRODUCERS_EXPIRED_MAX: usize = 10_000;
-
-/// How many groups one command forgets at most, so that no apply takes long. Two such commands are
-/// proposed a second: a million groups that grow old at once are gone in ten minutes.
-/// Part of what the command means, as [`PRODUCERS_EXPIRED_MAX`] is.
-pub const GROUPS_EXPIRED_MAX: usize = 1_000;
-
-/// A command forgets no further group once so many offsets went with those before: a group may have one
-/// in each of [`PARTITIONS_MAX`] partitions. Part of what the command means, too.
-pub const GROUP_OFFSETS_EXPIRED_MAX: u64 = 10_000;
-
 /// How long a group's offsets outlive its last member and commit, unless a setting says otherwise:
 /// Kafka's default of `offsets.retention.minutes`.
 pub const OFFSETS_RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
-
-/// How many producer ids are skipped when the time after an older copy of the state is given up:
-/// more than a cluster gives out in years, and so few that the ids last for two billion times.
-pub const PRODUCER_IDS_SKIPPED: i64 = 1 << 32;
-
-/// How many outcomes of decided objects are kept per broker run. A broker has a few dozen objects
-/// in flight and moves its frontier with every commit; one that is a thousand behind has stopped
-/// reading answers, and is told "not yet" until its frontier moves.
-pub const OUTCOMES_KEPT_MAX: usize = 1_024;
-
-/// How many replaced process starts are remembered per broker id. A process that was replaced so
-/// many registrations ago and still runs would be taken for a new one; each registration takes at
-/// least a process start, and a replaced process learns of it within a session.
-pub const REPLACED_NONCES_MAX: usize = 64;
 
 /// The most extents in one answer, whatever bytes were asked for: about 100 KiB of them.
 pub const EXTENT_PAGE_MAX: usize = 1_024;

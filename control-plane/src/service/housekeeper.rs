@@ -17,10 +17,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::proposer::Proposer;
 use super::replicated_clock::ReplicatedClock;
 use super::sessions::Sessions;
-use crate::limits::{
-    HOUSEKEEPING_STEP, PRODUCER_EXPIRY_MS, PRODUCERS_CROWDED_MS, PRODUCERS_KEPT_MAX, TICK_INTERVAL,
-};
+use crate::limits::{HOUSEKEEPING_STEP, PRODUCERS_CROWDED_MS, PRODUCERS_KEPT_MAX, TICK_INTERVAL};
 use crate::raft::{Machine, Raft};
+use crate::state::semantics::PRODUCER_EXPIRY_MS;
 
 /// See the module.
 pub struct Housekeeper {

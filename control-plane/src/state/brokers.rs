@@ -16,7 +16,7 @@ use ottla_model::{BrokerAuthor, BrokerEpoch, BrokerId, ObjectSeq};
 use super::books::Books;
 use super::changes::Changes;
 use super::promise::promise;
-use crate::limits::{OUTCOMES_KEPT_MAX, REPLACED_NONCES_MAX};
+use super::semantics::{OUTCOMES_KEPT_MAX, REPLACED_NONCES_MAX};
 
 /// A broker id with its newest run. Cheap to clone.
 #[derive(Clone, Debug)]

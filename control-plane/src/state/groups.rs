@@ -20,9 +20,9 @@ use ottla_format::state::{GroupEntry, StateKey, put_committed_offset};
 use ottla_model::{GroupId, GroupNumber, PartitionId, PartitionIndex, TimestampMs, TopicId};
 
 use super::books::Books;
+use super::semantics::{GROUP_OFFSETS_EXPIRED_MAX, GROUPS_EXPIRED_MAX};
 use super::size::text_bytes;
 use super::topics::Topics;
-use crate::limits::{GROUP_OFFSETS_EXPIRED_MAX, GROUPS_EXPIRED_MAX};
 
 /// A group: it exists as long as it has members or an offset. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use ottla_model::ProducerId;
 
 use super::State;
 use super::changes::Changes;
-use crate::limits::PRODUCER_IDS_SKIPPED;
+use super::semantics::PRODUCER_IDS_SKIPPED;
 
 impl State {
     pub(super) fn accept_loss(&mut self, changes: &mut Changes) {

@@ -65,6 +65,7 @@ mod reads;
 mod records;
 mod release;
 mod rewrite;
+pub mod semantics;
 mod size;
 mod sweep;
 pub mod time_step;
@@ -90,7 +91,7 @@ use objects::Objects;
 use promise::promise;
 use topics::Topics;
 
-use crate::limits::PRODUCER_EXPIRY_MS;
+use semantics::PRODUCER_EXPIRY_MS;
 
 /// The whole replicated state at one applied index. See the module's essay.
 #[derive(Clone, Debug)]

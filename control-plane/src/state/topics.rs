@@ -16,7 +16,10 @@ use super::expiry::Expiry;
 use super::objects::Objects;
 use super::partition::Partition;
 use super::release::Releases;
-use crate::limits::{DELETED_TOPICS_KEPT_MAX, PARTITIONS_MAX, PRODUCERS_EXPIRED_MAX};
+use super::semantics::{
+    DELETED_TOPICS_KEPT_MAX, LOG_APPEND_TIME, PARTITIONS_MAX, PRODUCERS_EXPIRED_MAX,
+    TIMESTAMP_TYPE_CONFIG,
+};
 
 /// A topic. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,7 +33,7 @@ pub struct Topic {
 impl Topic {
     pub(super) fn new(info: TopicInfo) -> Self {
         let log_append =
-            info.configs.get("message.timestamp.type").is_some_and(|t| t == "LogAppendTime");
+            info.configs.get(TIMESTAMP_TYPE_CONFIG).is_some_and(|t| t == LOG_APPEND_TIME);
         Self { info: Arc::new(info), log_append, partitions: Vector::new() }
     }
 

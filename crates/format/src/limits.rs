@@ -1,8 +1,9 @@
 //! How long the texts may be that the replicated state keeps.
 //!
 //! Clients choose most of them, every controller holds them in memory, and each is in every snapshot.
-//! Brokers refuse longer ones with Kafka's errors. These limits are the state machine's own: part of
-//! what the commands mean, and so the same in all versions of a cluster.
+//! Brokers refuse longer ones with Kafka's errors. These limits are the state machine's own: they
+//! decide what `apply` does, and follow the rule of `control-plane/src/state/semantics.rs`, which lists
+//! them. None changes without a feature level.
 
 /// The longest id of a group: as long as a topic's name.
 pub const GROUP_ID_BYTES_MAX: usize = 249;

@@ -5,7 +5,7 @@ use ottla_format::command::*;
 use ottla_model::*;
 
 use super::fixture::*;
-use crate::limits::REPLACED_NONCES_MAX;
+use crate::state::semantics::REPLACED_NONCES_MAX;
 
 fn registered(fixture: &mut Fixture, broker: i32, nonce: u64) -> Result<u64, RegisterRefusal> {
     match fixture.apply(CommandBody::RegisterBroker(register(broker, nonce))) {

@@ -9,7 +9,7 @@ use ottla_format::state::ObjectStatus;
 use ottla_model::*;
 
 use super::fixture::*;
-use crate::limits::OUTCOMES_KEPT_MAX;
+use crate::state::semantics::OUTCOMES_KEPT_MAX;
 
 fn committed(outcomes: &[BatchOutcome]) -> ObjectOutcome {
     ObjectOutcome::Committed(Arc::from(outcomes))

@@ -4,8 +4,8 @@ use ottla_format::command::*;
 use ottla_model::*;
 
 use super::fixture::*;
-use crate::limits::{PRODUCER_EXPIRY_MS, PRODUCERS_EXPIRED_MAX};
 use crate::state::State;
+use crate::state::semantics::{PRODUCER_EXPIRY_MS, PRODUCERS_EXPIRED_MAX};
 
 #[test]
 fn a_producer_is_forgotten_when_its_last_use_is_old_enough() {

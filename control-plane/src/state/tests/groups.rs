@@ -6,8 +6,8 @@ use ottla_format::state::StateKey;
 use ottla_model::*;
 
 use super::fixture::*;
-use crate::limits::{GROUP_OFFSETS_EXPIRED_MAX, GROUPS_EXPIRED_MAX};
 use crate::state::changed::RecordChange;
+use crate::state::semantics::{GROUP_OFFSETS_EXPIRED_MAX, GROUPS_EXPIRED_MAX};
 
 fn offset(offset: i64) -> CommittedOffset {
     CommittedOffset { offset: Offset(offset), leader_epoch: -1, metadata: "".into() }

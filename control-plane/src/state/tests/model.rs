@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ottla_format::command::*;
 use ottla_model::*;
 
-use crate::limits::{PRODUCER_EXPIRY_MS, PRODUCER_IDS_SKIPPED};
+use crate::state::semantics::{PRODUCER_EXPIRY_MS, PRODUCER_IDS_SKIPPED};
 
 /// A stored batch, kept for ever.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::fixture::*;
 use super::model::Model;
-use crate::limits::PRODUCER_EXPIRY_MS;
+use crate::state::semantics::PRODUCER_EXPIRY_MS;
 use crate::state::{State, invariants};
 
 /// A command to be, in terms of the state it will meet. A topic's number stands for the id of its

@@ -4,8 +4,8 @@ use ottla_format::command::*;
 use ottla_model::*;
 
 use super::fixture::*;
-use crate::limits::PRODUCER_EXPIRY_MS;
 use crate::state::State;
+use crate::state::semantics::PRODUCER_EXPIRY_MS;
 
 const YEAR_MS: i64 = 365 * 86_400_000;
 

@@ -5,7 +5,7 @@ use ottla_format::state::ObjectStatus;
 use ottla_model::*;
 
 use super::fixture::*;
-use crate::limits::PARTITIONS_MAX;
+use crate::state::semantics::PARTITIONS_MAX;
 
 #[test]
 fn a_name_is_taken_once_and_a_repeated_command_is_the_same_command() {
