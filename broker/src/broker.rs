@@ -27,7 +27,7 @@ use ottla_control_api::{ControlPlane, Registration};
 use ottla_env::net::Bound;
 use ottla_env::{Clock, Random, VitalTasks};
 use ottla_format::command::RegisterBroker;
-use ottla_model::{ClusterId, ProcessNonce};
+use ottla_model::{BrokerProfile, ClusterId, Endpoint, ProcessNonce, SOFTWARE_VERSION};
 use ottla_object_io::Store;
 use ottla_storage::cache::Cache;
 use ottla_storage::read::Reader;
@@ -251,13 +251,20 @@ fn register_request(
     random: &Random,
     local_address: SocketAddr,
 ) -> RegisterBroker {
-    let (host, port) = &options.advertise;
+    let mut address = options.advertise.clone();
+    if address.port == 0 {
+        address.port = local_address.port();
+    }
+    let profile = BrokerProfile {
+        az: options.az.clone(),
+        endpoints: [Endpoint { listener: options.listener.clone(), address }].into(),
+        internal: options.internal.clone(),
+        software: SOFTWARE_VERSION.to_owned(),
+    };
     RegisterBroker {
         broker: options.node_id,
         nonce: ProcessNonce(random.u64()),
-        az: options.az.clone(),
-        host: host.clone(),
-        port: if *port == 0 { local_address.port() } else { *port },
+        profile: profile.into(),
     }
 }
 

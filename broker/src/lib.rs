@@ -36,4 +36,4 @@ mod testing;
 mod tests;
 
 pub use broker::{Broker, BrokerEnd, Parts, StartError};
-pub use options::{BrokerOptions, EdgeOptions};
+pub use options::{BrokerOptions, EdgeOptions, LISTENER_DEFAULT};

@@ -3,17 +3,24 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ottla_model::{Az, BrokerId};
+use ottla_model::{Az, BrokerId, HostPort};
 
 use crate::limits;
+
+/// The name of the only listener: Kafka's for one without TLS and authentication.
+pub const LISTENER_DEFAULT: &str = "PLAINTEXT";
 
 /// A broker's settings.
 #[derive(Clone, Debug)]
 pub struct BrokerOptions {
     /// Where it listens for Kafka clients; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Host and port that clients are told to connect to. Port 0 stands for the one it listens on.
-    pub advertise: (String, u16),
+    /// The listener's name: a client is told the endpoints of the listener it came by.
+    pub listener: String,
+    /// What clients are told to connect to. Port 0 stands for the one it listens on.
+    pub advertise: HostPort,
+    /// What the other nodes of the cluster are told to connect to.
+    pub internal: HostPort,
     /// Its id as clients see it.
     pub node_id: BrokerId,
     /// The zone it runs in.
@@ -66,7 +73,9 @@ impl Default for BrokerOptions {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
-            advertise: ("127.0.0.1".to_owned(), 0),
+            listener: LISTENER_DEFAULT.to_owned(),
+            advertise: HostPort::new("127.0.0.1", 0),
+            internal: HostPort::default(),
             node_id: BrokerId(1),
             az: Az::default(),
             auto_create_topics: true,

@@ -24,6 +24,12 @@ pub fn serving(brokers: Vec<BrokerInfo>) -> Vec<BrokerInfo> {
     if staying.is_empty() { brokers } else { staying }
 }
 
+/// Those that have the listener that a client came by; the others are not shown to it, as in Kafka.
+pub fn reachable(mut brokers: Vec<BrokerInfo>, listener: &str) -> Vec<BrokerInfo> {
+    brokers.retain(|broker| broker.profile.endpoint(listener).is_some());
+    brokers
+}
+
 /// The zone of a client: what its client id says, if a broker runs there, else `default` (the zone
 /// of the broker it asked).
 ///
@@ -35,7 +41,7 @@ pub fn client_az(client_id: &str, brokers: &[BrokerInfo], default: &Az) -> Az {
         let matches = |az: &&Az| {
             value.strip_prefix(az.0.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('-'))
         };
-        let zones = brokers.iter().map(|b| &b.az).filter(|az| !az.0.is_empty());
+        let zones = brokers.iter().map(|b| &b.profile.az).filter(|az| !az.0.is_empty());
         zones.filter(matches).max_by_key(|az| az.0.len()).cloned()
     };
     client_id
@@ -62,7 +68,7 @@ pub fn replicas(
     // One per zone, each zone's first choice; then whoever is next, up to the factor.
     let mut first_of_zone: BTreeMap<&Az, BrokerId> = BTreeMap::new();
     for broker in &ranked {
-        first_of_zone.entry(&broker.az).or_insert(broker.author.broker);
+        first_of_zone.entry(&broker.profile.az).or_insert(broker.author.broker);
     }
     let own = first_of_zone.remove(az);
     let mut chosen: Vec<BrokerId> = own.into_iter().collect();
@@ -82,7 +88,7 @@ fn weight(partition: PartitionId, broker: BrokerId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use ottla_model::{PartitionIndex, TopicId};
+    use ottla_model::{BrokerProfile, Endpoint, HostPort, PartitionIndex, TopicId};
     use ottla_test_kit::values::broker;
 
     use super::*;
@@ -138,6 +144,18 @@ mod tests {
         assert_eq!(az("timezone=eu-1"), "eu-2");
         assert_eq!(az("zone=nowhere"), "eu-2");
         assert_eq!(az(""), "eu-2");
+    }
+
+    #[test]
+    fn brokers_without_the_clients_listener_are_not_shown() {
+        let inside = broker(1, "");
+        let mut outside = broker(2, "");
+        let address = HostPort::new("outside", 9092);
+        let endpoints = [Endpoint { listener: "OUTSIDE".to_owned(), address }].into();
+        outside.profile = BrokerProfile { endpoints, ..BrokerProfile::default() }.into();
+        let all = vec![inside.clone(), outside.clone()];
+        assert_eq!(reachable(all.clone(), "PLAINTEXT"), [inside]);
+        assert_eq!(reachable(all, "OUTSIDE"), [outside]);
     }
 
     #[test]

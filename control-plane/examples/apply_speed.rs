@@ -26,7 +26,7 @@ use ottla_format::command::{
     ObjectOutcome, RegisterBroker,
 };
 use ottla_model::{
-    AppliedIndex, Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition,
+    AppliedIndex, Attempt, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition,
     ClusterId, ObjectSeq, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId,
     Sequence, TimestampMs, TopicId, TopicName,
 };
@@ -47,9 +47,7 @@ impl Bench {
         bench.apply(CommandBody::RegisterBroker(RegisterBroker {
             broker: AUTHOR.broker,
             nonce: ProcessNonce(1),
-            az: Az::default(),
-            host: "localhost".to_owned(),
-            port: 9092,
+            profile: Default::default(),
         }));
         for topic in 0..partitions.div_ceil(PARTITIONS_PER_TOPIC as usize) {
             bench.apply(CommandBody::CreateTopic(CreateTopic {

@@ -16,7 +16,7 @@ use ottla_format::command::{
     CommittedOffset, CreateTopic, RegisterBroker,
 };
 use ottla_model::{
-    AppliedIndex, Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition,
+    AppliedIndex, Attempt, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition,
     ClusterId, GroupId, ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce,
     ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId, TopicName,
 };
@@ -39,9 +39,7 @@ impl Filled {
         filled.apply(CommandBody::RegisterBroker(RegisterBroker {
             broker: AUTHOR.broker,
             nonce: ProcessNonce(1),
-            az: Az::default(),
-            host: "localhost".to_owned(),
-            port: 9092,
+            profile: Default::default(),
         }));
         filled
     }

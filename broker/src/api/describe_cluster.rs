@@ -51,19 +51,22 @@ pub async fn handle(
             .with_error_code(error.code())
             .with_error_message(Some(StrBytes::from_static_str(message)));
     }
-    let brokers = placement::serving(context.view.brokers());
+    let listener = &context.options.listener;
+    let brokers = placement::reachable(placement::serving(context.view.brokers()), listener);
     let operations =
         if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
     let one = |broker: &ottla_control_api::BrokerInfo| {
-        DescribeClusterBroker::default()
+        let (az, address) = (&broker.profile.az.0, broker.profile.endpoint(listener)?);
+        let shown = DescribeClusterBroker::default()
             .with_broker_id(BrokerId(broker.author.broker.0))
-            .with_host(StrBytes::from(broker.host.clone()))
-            .with_port(i32::from(broker.port))
-            .with_rack((!broker.az.0.is_empty()).then(|| StrBytes::from(broker.az.0.clone())))
+            .with_host(StrBytes::from(address.host.clone()))
+            .with_port(i32::from(address.port))
+            .with_rack((!az.is_empty()).then(|| StrBytes::from(az.clone())));
+        Some(shown)
     };
     DescribeClusterResponse::default()
         .with_cluster_id(StrBytes::from(context.cluster.to_string()))
         .with_controller_id(BrokerId(controller(&brokers, context)))
-        .with_brokers(brokers.iter().map(one).collect())
+        .with_brokers(brokers.iter().filter_map(one).collect())
         .with_cluster_authorized_operations(operations)
 }

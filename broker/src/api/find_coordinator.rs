@@ -25,7 +25,7 @@ use ottla_model::GroupId;
 
 use super::text::{kafka_text, text};
 use crate::context::{ConnectionInfo, Context};
-use crate::group::{Coordinators, Groups};
+use crate::group::{Coordinators, GroupError, Groups};
 use crate::{errors, limits};
 
 /// The key type of groups; 1 are transactional ids, 2 share partitions.
@@ -41,15 +41,16 @@ pub async fn handle(
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    answer(&context.groups, version, request).await
+    answer(&context.groups, &context.options.listener, version, request).await
 }
 
 pub(super) async fn answer(
     groups: &Groups,
+    listener: &str,
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let mut finder = Finder::new(groups.coordinators(), request.key_type);
+    let mut finder = Finder::new(groups.coordinators(), listener, request.key_type);
     if version >= MANY_KEYS {
         let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
         for keys in request.coordinator_keys.chunks(limits::KEYS_AT_ONCE) {
@@ -69,17 +70,19 @@ pub(super) async fn answer(
 }
 
 /// Finds coordinators for one request.
-struct Finder {
+struct Finder<'a> {
     coordinators: Coordinators,
+    /// The listener that the client is connected to.
+    listener: &'a str,
     key_type: i8,
     /// The brokers' host names by id. The entries of an answer share them, so that an answer with many
     /// keys takes little more memory than its request.
     hosts: BTreeMap<i32, StrBytes>,
 }
 
-impl Finder {
-    fn new(coordinators: Coordinators, key_type: i8) -> Self {
-        Self { coordinators, key_type, hosts: BTreeMap::new() }
+impl<'a> Finder<'a> {
+    fn new(coordinators: Coordinators, listener: &'a str, key_type: i8) -> Self {
+        Self { coordinators, listener, key_type, hosts: BTreeMap::new() }
     }
 
     fn find(&mut self, key: &StrBytes) -> Coordinator {
@@ -87,18 +90,21 @@ impl Finder {
             let reason = "only consumer groups have a coordinator in this version of Ottla";
             return none(key, Kafka::InvalidRequest, Some(reason));
         }
-        match self.coordinators.of(&GroupId(text(key))) {
-            Ok(broker) => {
-                let id = broker.author.broker.0;
-                let host = self.hosts.entry(id).or_insert_with(|| kafka_text(&broker.host));
-                Coordinator::default()
-                    .with_key(key.clone())
-                    .with_node_id(BrokerId(id))
-                    .with_host(host.clone())
-                    .with_port(i32::from(broker.port))
-            }
-            Err(error) => none(key, errors::group(error), None),
-        }
+        let broker = match self.coordinators.of(&GroupId(text(key))) {
+            Ok(broker) => broker,
+            Err(error) => return none(key, errors::group(error), None),
+        };
+        // As Kafka answers when the coordinator does not have the client's listener.
+        let Some(address) = broker.profile.endpoint(self.listener) else {
+            return none(key, errors::group(GroupError::NotAvailable), None);
+        };
+        let id = broker.author.broker.0;
+        let host = self.hosts.entry(id).or_insert_with(|| kafka_text(&address.host));
+        Coordinator::default()
+            .with_key(key.clone())
+            .with_node_id(BrokerId(id))
+            .with_host(host.clone())
+            .with_port(i32::from(address.port))
     }
 }
 

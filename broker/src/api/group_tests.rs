@@ -23,7 +23,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use ottla_control_api::view::TopicInfo;
 use ottla_model::{TopicId, TopicName};
-use ottla_test_kit::FakeControl;
+use ottla_test_kit::{FakeControl, values::LISTENER};
 
 use super::offset_fetch::Topics;
 use super::{
@@ -245,7 +245,7 @@ async fn the_coordinator_is_found_in_every_version() {
         } else {
             FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g"), text("h")])
         };
-        let found = find_coordinator::answer(&groups, version, request).await;
+        let found = find_coordinator::answer(&groups, LISTENER, version, request).await;
         let found = over_the_wire(version, &found);
         if version < 4 {
             assert_eq!((found.error_code, found.node_id.0, found.port), (0, 1, 9092));
@@ -259,11 +259,24 @@ async fn the_coordinator_is_found_in_every_version() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_coordinator_without_the_clients_listener_is_not_available() {
+    let groups = groups_over(&FakeControl::default());
+    for version in 0..=3 {
+        let request = FindCoordinatorRequest::default().with_key(text("g"));
+        let found = find_coordinator::answer(&groups, "OUTSIDE", version, request);
+        assert_eq!(
+            (found.error_code, found.node_id.0),
+            (Kafka::CoordinatorNotAvailable.code(), -1)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_coordinator_of_a_transaction_is_refused_with_a_reason() {
     let groups = groups_over(&FakeControl::default());
     let request = FindCoordinatorRequest::default().with_key(text("t")).with_key_type(1);
     for version in 1..=3 {
-        let found = find_coordinator::answer(&groups, version, request.clone()).await;
+        let found = find_coordinator::answer(&groups, LISTENER, version, request.clone()).await;
         let found = over_the_wire(version, &found);
         assert_eq!((found.error_code, found.node_id.0), (Kafka::InvalidRequest.code(), -1));
         assert!(found.error_message.unwrap().contains("consumer groups"));

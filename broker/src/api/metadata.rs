@@ -63,7 +63,11 @@ impl Found {
     /// Bytes that the answer takes, not less: encoded, and as a structure when that is large.
     pub fn answer_bytes(&self, context: &Context) -> usize {
         let brokers = context.view.brokers();
-        let text = |broker: &BrokerInfo| broker.host.len() + broker.az.0.len();
+        let listener = &context.options.listener;
+        let text = |broker: &BrokerInfo| {
+            let host = broker.profile.endpoint(listener).map_or(0, |address| address.host.len());
+            host + broker.profile.az.0.len()
+        };
         let texts = brokers.iter().map(text).sum::<usize>();
         let mut encoded = ANSWER_FIELDS_BYTES + brokers.len() * BROKER_FIELDS_BYTES + texts;
         let mut structure = brokers.len() * size_of::<MetadataResponseBroker>() + texts;
@@ -94,12 +98,13 @@ impl Found {
     pub fn answer(self, context: &Context, connection: &ConnectionInfo) -> MetadataResponse {
         let Self { version, topics } = self;
         // After the topics: one that was just created must not miss the broker that serves it.
-        let brokers = placement::serving(context.view.brokers());
+        let listener = &context.options.listener;
+        let brokers = placement::reachable(placement::serving(context.view.brokers()), listener);
         let az = placement::client_az(&connection.client_id, &brokers, &context.options.az);
         let topics = topics.into_iter().map(|found| topic_response(found, version, &az, &brokers));
         MetadataResponse::default()
             .with_topics(topics.collect())
-            .with_brokers(brokers.iter().map(broker_response).collect())
+            .with_brokers(brokers.iter().filter_map(|b| broker_response(b, listener)).collect())
             .with_cluster_id(Some(StrBytes::from(context.cluster.to_string())))
             .with_controller_id(BrokerId(controller(&brokers, context)))
     }
@@ -224,12 +229,16 @@ fn partition_response(
         .with_replica_nodes(nodes)
 }
 
-fn broker_response(broker: &BrokerInfo) -> MetadataResponseBroker {
-    MetadataResponseBroker::default()
-        .with_node_id(BrokerId(broker.author.broker.0))
-        .with_host(StrBytes::from(broker.host.clone()))
-        .with_port(i32::from(broker.port))
-        .with_rack((!broker.az.0.is_empty()).then(|| StrBytes::from(broker.az.0.clone())))
+/// As clients of a listener see it; `None` when they cannot reach it.
+fn broker_response(broker: &BrokerInfo, listener: &str) -> Option<MetadataResponseBroker> {
+    let (az, address) = (&broker.profile.az.0, broker.profile.endpoint(listener)?);
+    Some(
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(broker.author.broker.0))
+            .with_host(StrBytes::from(address.host.clone()))
+            .with_port(i32::from(address.port))
+            .with_rack((!az.is_empty()).then(|| StrBytes::from(az.clone()))),
+    )
 }
 
 /// The broker shown as controller: admin requests go there, and any broker can take them. The

@@ -49,9 +49,7 @@ impl Broker {
     fn info(&self, broker: BrokerId) -> BrokerInfo {
         BrokerInfo {
             author: BrokerAuthor { broker, epoch: self.entry.epoch },
-            az: self.entry.az.clone(),
-            host: self.entry.host.clone(),
-            port: self.entry.port,
+            profile: Arc::clone(&self.entry.profile),
             draining: self.entry.status == BrokerStatus::Draining,
         }
     }
@@ -187,7 +185,7 @@ impl Brokers {
         books: &mut Books,
         changes: &mut Changes,
     ) -> Result<BrokerEpoch, RegisterRefusal> {
-        let RegisterBroker { broker: id, nonce, ref az, ref host, port } = *register;
+        let RegisterBroker { broker: id, nonce, ref profile } = *register;
         let mut replaced = Vec::new();
         if let Some(old) = self.get(id) {
             if old.entry.nonce == nonce && old.entry.status != BrokerStatus::Fenced {
@@ -212,9 +210,7 @@ impl Brokers {
         let entry = BrokerEntry {
             epoch,
             nonce,
-            az: az.clone(),
-            host: host.clone(),
-            port,
+            profile: Arc::clone(profile),
             status: BrokerStatus::Live,
             next: ObjectSeq(0),
             frontier: ObjectSeq(0),

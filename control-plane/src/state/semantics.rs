@@ -19,8 +19,9 @@
 //! whole, and how many batches of a producer are remembered.
 
 pub use ottla_format::limits::{
-    AZ_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_BYTES_MAX, GROUP_ID_BYTES_MAX,
-    GROUP_TEXT_BYTES_MAX, HOST_BYTES_MAX, OFFSET_METADATA_BYTES_MAX,
+    AZ_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_BYTES_MAX, ENDPOINTS_BYTES_MAX,
+    GROUP_ID_BYTES_MAX, GROUP_TEXT_BYTES_MAX, HOST_BYTES_MAX, OFFSET_METADATA_BYTES_MAX,
+    SOFTWARE_BYTES_MAX,
 };
 pub use ottla_format::state::RECENT_BATCHES;
 
@@ -99,6 +100,8 @@ mod tests {
             (GROUP_ID_BYTES_MAX as u64, 249),
             (GROUP_TEXT_BYTES_MAX as u64, 512),
             (OFFSET_METADATA_BYTES_MAX as u64, 12_288),
+            (ENDPOINTS_BYTES_MAX as u64, 4_096),
+            (SOFTWARE_BYTES_MAX as u64, 64),
         ];
         for (at, (value, at_level_1)) in numbers.into_iter().enumerate() {
             assert_eq!(value, at_level_1, "number {at} of the list");

@@ -45,4 +45,4 @@ pub use settings::{
     Sweep, settings,
 };
 pub use units::ByteSize;
-pub use value::{HostPort, Secret};
+pub use value::Secret;

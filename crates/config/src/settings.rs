@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ottla_model::HostPort;
+
 use crate::define::section;
 use crate::layers::Reader;
-use crate::value::{HostPort, Raw, Secret, Value};
+use crate::value::{Raw, Secret, Value};
 use crate::{ByteSize, SettingInfo};
 
 section! {
@@ -66,9 +68,12 @@ section! {
 section! {
     /// The listener for the other nodes of the cluster.
     pub struct Rpc in "rpc" {
-        /// Where other nodes connect. A cluster has one node today: the address is checked and
-        /// reserved for this use, and nothing listens on it.
+        /// Where this node listens for other nodes. A cluster has one node today: the address is
+        /// checked and reserved for this use, and nothing listens on it.
         listen: SocketAddr = "127.0.0.1:9093", flag "rpc-listen";
+        /// Host and port that other nodes are told to connect to. Not set: the address it listens
+        /// on. Must be set when that is a wildcard address such as 0.0.0.0.
+        advertise: Option<HostPort> = "", flag "rpc-advertise";
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{ByteSize, Config, ConfigErrors, HostPort, Loaded, Origin, Sources, settings};
+use ottla_model::HostPort;
+
+use crate::{ByteSize, Config, ConfigErrors, Loaded, Origin, Sources, settings};
 
 /// Layers for a test: a settings file by name and text, variables, flags.
 fn load(
@@ -96,7 +98,7 @@ fn toml_yaml_and_json_say_the_same() {
     let yaml = from_file("a.yaml", "cache:\n  bytes: 2MiB\nkafka:\n  advertise: b:1\n");
     let json = from_file("a.json", r#"{"cache":{"bytes":"2MiB"},"kafka":{"advertise":"b:1"}}"#);
     assert_eq!(toml.cache.bytes, ByteSize(2 << 20));
-    assert_eq!(toml.kafka.advertise, Some(HostPort { host: "b".to_owned(), port: 1 }));
+    assert_eq!(toml.kafka.advertise, Some(HostPort::new("b", 1)));
     assert_eq!(toml, yaml);
     assert_eq!(toml, json);
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ottla_model::HostPort;
+
 use crate::units::{ByteSize, parse_duration, parse_size, show_duration};
 
 /// A value as a layer gave it. Environment and flags give text only.
@@ -173,22 +175,6 @@ impl Value for SocketAddr {
 
     fn show(&self) -> Raw {
         Raw::Text(self.to_string())
-    }
-}
-
-/// A host, by name or address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    /// Name or address; an IPv6 address without its brackets.
-    pub host: String,
-    /// The port, never 0.
-    pub port: u16,
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 

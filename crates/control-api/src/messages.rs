@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ottla_format::command::{CommittedOffset, GroupMetadata};
 use ottla_model::{
-    AppliedIndex, Az, BrokerAuthor, ClusterId, Offset, PartitionId, TimestampMs, TopicId, TopicName,
+    AppliedIndex, BrokerAuthor, BrokerProfile, ClusterId, Offset, PartitionId, TimestampMs,
+    TopicId, TopicName,
 };
 
 use crate::view::Extent;
@@ -28,12 +29,8 @@ pub struct Registration {
 pub struct BrokerInfo {
     /// Id and epoch.
     pub author: BrokerAuthor,
-    /// Where it runs.
-    pub az: Az,
-    /// Host for clients.
-    pub host: String,
-    /// Port for clients.
-    pub port: u16,
+    /// Where it is and what it runs.
+    pub profile: Arc<BrokerProfile>,
     /// It is leaving: not shown to clients.
     pub draining: bool,
 }

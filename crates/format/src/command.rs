@@ -11,8 +11,9 @@ pub use crate::command_texts::TextTooLong;
 
 use bytes::Bytes;
 use ottla_model::{
-    Attempt, Az, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId,
-    ObjectSeq, Offset, PartitionId, ProcessNonce, ProducerId, TimestampMs, TopicId, TopicName,
+    Attempt, BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BrokerProfile, BytePosition,
+    GroupId, ObjectSeq, Offset, PartitionId, ProcessNonce, ProducerId, TimestampMs, TopicId,
+    TopicName,
 };
 
 /// One entry of the replicated log.
@@ -82,12 +83,8 @@ pub struct RegisterBroker {
     /// The random number of its process start. A repeated registration with the id's newest nonce
     /// is answered with the same epoch: the first answer was lost.
     pub nonce: ProcessNonce,
-    /// Where it runs.
-    pub az: Az,
-    /// Host that clients are told.
-    pub host: String,
-    /// Port that clients are told.
-    pub port: u16,
+    /// Where it is and what it runs.
+    pub profile: Arc<BrokerProfile>,
 }
 
 /// See [`CommandBody::CommitObjects`]. Answered with [`Answer::Commits`], one outcome per object.

@@ -3,7 +3,7 @@
 //! ```text
 //! command   version u8 · time zigzag · kind u8 · body
 //!
-//! 1  RegisterBroker       broker zigzag · nonce u64 · az text · host text · port u16
+//! 1  RegisterBroker       broker zigzag · nonce u64 · broker profile
 //! 2  FenceBroker          author
 //! 3  DrainBroker          author
 //! 4  CommitObjects        author · frontier varint · list of object
@@ -16,7 +16,8 @@
 //! 10 CommitOffsets        author · group text · list of (topic u128 · partition zigzag
 //!                         · committed offset)
 //! 11 PutGroup             author · group text · group metadata
-//!                         (committed offset and group metadata: as in the state's records)
+//!                         (broker profile, committed offset and group metadata: as in the
+//!                         state's records)
 //! 12 Tick
 //! 13 ForgetObjects        list of (id zigzag, as the difference to the one before)
 //! 14 AcceptLoss           (version 2)
@@ -51,8 +52,8 @@ mod commit_objects;
 use std::collections::BTreeMap;
 
 use ottla_model::{
-    Az, BrokerAuthor, BrokerEpoch, BrokerId, GroupId, ObjectId, ObjectSeq, PartitionId,
-    PartitionIndex, ProcessNonce, TimestampMs, TopicId, TopicName,
+    BrokerAuthor, BrokerEpoch, BrokerId, GroupId, ObjectId, ObjectSeq, PartitionId, PartitionIndex,
+    ProcessNonce, TimestampMs, TopicId, TopicName,
 };
 
 use commit_objects::{put_commit_objects, read_commit_objects};
@@ -63,7 +64,8 @@ use crate::command::{
     CreateTopic, PutGroup, RegisterBroker, StepTime,
 };
 use crate::state::{
-    put_committed_offset, put_group_metadata, read_committed_offset, read_group_metadata,
+    put_committed_offset, put_group_metadata, put_profile, read_committed_offset,
+    read_group_metadata, read_profile,
 };
 
 /// The highest version that this code writes and reads.
@@ -257,21 +259,17 @@ fn read_topic(r: &mut Reader<'_>) -> Result<TopicId> {
 }
 
 fn put_register_broker(out: &mut Vec<u8>, register: &RegisterBroker) {
-    let RegisterBroker { broker, nonce, az, host, port } = register;
+    let RegisterBroker { broker, nonce, profile } = register;
     put_zigzag(out, i64::from(broker.0));
     out.extend_from_slice(&nonce.0.to_le_bytes());
-    put_text(out, &az.0);
-    put_text(out, host);
-    out.extend_from_slice(&port.to_le_bytes());
+    put_profile(out, profile);
 }
 
 fn read_register_broker(r: &mut Reader<'_>) -> Result<RegisterBroker> {
     Ok(RegisterBroker {
         broker: BrokerId(r.narrow_zigzag("broker id")?),
         nonce: ProcessNonce(r.u64("nonce")?),
-        az: Az(r.text("az")?.to_owned()),
-        host: r.text("host")?.to_owned(),
-        port: r.u16("port")?,
+        profile: read_profile(r)?.into(),
     })
 }
 

@@ -4,14 +4,16 @@
 //! that it never reaches the log; the state machine checks once more, because it must not rely on
 //! that. Topic names are not in it: [`ottla_model::TopicName`] has its limit in its type.
 
+use ottla_model::{BrokerProfile, Endpoint};
 use thiserror::Error;
 
 use crate::command::{
     CommandBody, CommitOffsets, CreateTopic, GroupMember, GroupMetadata, PutGroup, RegisterBroker,
 };
 use crate::limits::{
-    AZ_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_BYTES_MAX, GROUP_ID_BYTES_MAX,
-    GROUP_TEXT_BYTES_MAX, HOST_BYTES_MAX, OFFSET_METADATA_BYTES_MAX,
+    AZ_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_BYTES_MAX, ENDPOINTS_BYTES_MAX,
+    GROUP_ID_BYTES_MAX, GROUP_TEXT_BYTES_MAX, HOST_BYTES_MAX, OFFSET_METADATA_BYTES_MAX,
+    SOFTWARE_BYTES_MAX,
 };
 
 /// A text that the state does not keep.
@@ -61,8 +63,16 @@ impl CommandBody {
 }
 
 fn check_broker(register: &RegisterBroker) -> Checked {
-    check("the availability zone", register.az.0.len(), AZ_BYTES_MAX)?;
-    check("the advertised host", register.host.len(), HOST_BYTES_MAX)
+    let BrokerProfile { az, endpoints, internal, software } = &*register.profile;
+    check("the availability zone", az.0.len(), AZ_BYTES_MAX)?;
+    check("the host for other nodes", internal.host.len(), HOST_BYTES_MAX)?;
+    check("the software version", software.len(), SOFTWARE_BYTES_MAX)?;
+    let mut bytes = 0;
+    for Endpoint { listener, address } in endpoints.iter() {
+        check("the advertised host", address.host.len(), HOST_BYTES_MAX)?;
+        bytes += listener.len() + address.host.len() + size_of_val(&address.port);
+    }
+    check("the endpoints of a broker", bytes, ENDPOINTS_BYTES_MAX)
 }
 
 fn check_configs(create: &CreateTopic) -> Checked {
@@ -111,8 +121,8 @@ mod tests {
     use std::sync::Arc;
 
     use ottla_model::{
-        Az, BrokerAuthor, BrokerEpoch, BrokerId, GroupId, Offset, PartitionId, PartitionIndex,
-        ProcessNonce, TopicId, TopicName,
+        Az, BrokerAuthor, BrokerEpoch, BrokerId, GroupId, HostPort, Offset, PartitionId,
+        PartitionIndex, ProcessNonce, TopicId, TopicName,
     };
 
     use super::*;
@@ -127,14 +137,20 @@ mod tests {
         "x".repeat(bytes).into()
     }
 
-    fn register(az: usize, host: usize) -> CommandBody {
-        CommandBody::RegisterBroker(RegisterBroker {
-            broker: BrokerId(1),
-            nonce: ProcessNonce(1),
-            az: Az(text(az).to_string()),
-            host: text(host).to_string(),
-            port: 9092,
-        })
+    fn register(change: impl FnOnce(&mut BrokerProfile)) -> CommandBody {
+        let mut profile = BrokerProfile::default();
+        change(&mut profile);
+        let (broker, nonce) = (BrokerId(1), ProcessNonce(1));
+        CommandBody::RegisterBroker(RegisterBroker { broker, nonce, profile: profile.into() })
+    }
+
+    /// Each with a listener's name and a host of these lengths.
+    fn endpoints(lengths: &[(usize, usize)]) -> Arc<[Endpoint]> {
+        let endpoint = |(listener, host): &(usize, usize)| Endpoint {
+            listener: text(*listener).to_string(),
+            address: HostPort::new(&*text(*host), 9092),
+        };
+        lengths.iter().map(endpoint).collect()
     }
 
     fn create(values: &[usize]) -> CommandBody {
@@ -184,8 +200,13 @@ mod tests {
     #[test]
     fn every_text_is_kept_up_to_its_limit_and_refused_above() {
         let slots: &[(usize, Slot)] = &[
-            (AZ_BYTES_MAX, |n| register(n, 1)),
-            (HOST_BYTES_MAX, |n| register(1, n)),
+            (AZ_BYTES_MAX, |n| register(|profile| profile.az = Az(text(n).to_string()))),
+            (HOST_BYTES_MAX, |n| register(|profile| profile.endpoints = endpoints(&[(1, n)]))),
+            (HOST_BYTES_MAX, |n| register(|profile| profile.internal.host = text(n).to_string())),
+            (SOFTWARE_BYTES_MAX, |n| register(|profile| profile.software = text(n).to_string())),
+            (ENDPOINTS_BYTES_MAX, |n| {
+                register(|profile| profile.endpoints = endpoints(&[(9, 10), (n - 33, 10)]))
+            }),
             (CONFIG_VALUE_BYTES_MAX, |n| create(&[n])),
             (CONFIGS_BYTES_MAX, |n| create(&[4_000, 4_000, n - 8_003])),
             (GROUP_ID_BYTES_MAX, |n| commit(n, 1)),

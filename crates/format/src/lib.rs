@@ -14,6 +14,8 @@ pub mod codec;
 pub mod command;
 pub mod command_codec;
 pub mod command_texts;
+#[cfg(test)]
+mod golden;
 pub mod limits;
 pub mod node_identity;
 pub mod object;

@@ -23,8 +23,14 @@ pub const CONFIG_VALUE_BYTES_MAX: usize = 4_096;
 /// All configs of one topic, names and values. All that Kafka knows, each set, take a quarter.
 pub const CONFIGS_BYTES_MAX: usize = 8_192;
 
-/// The longest host that a broker tells clients: the longest domain name has 253 bytes.
+/// The longest host that a broker tells clients or other nodes: the longest domain name has 253 bytes.
 pub const HOST_BYTES_MAX: usize = 255;
+
+/// All endpoints of a broker: names of listeners, hosts and ports. More than a dozen of the longest.
+pub const ENDPOINTS_BYTES_MAX: usize = 4_096;
+
+/// The longest version of the software of a broker: a release has about ten bytes.
+pub const SOFTWARE_BYTES_MAX: usize = 64;
 
 /// The longest availability zone: the longest label of a Kubernetes node has 63 bytes.
 pub const AZ_BYTES_MAX: usize = 255;

@@ -81,9 +81,8 @@ mod tests {
 
     #[test]
     fn the_golden_identity_is_read_and_written_byte_for_byte() {
-        let golden = include_bytes!("../golden/node_identity_v2.bin");
-        assert_eq!(NodeIdentity::decode(golden).unwrap(), identity());
-        assert_eq!(identity().encode(), *golden);
+        crate::golden::check("node_identity_v2.bin", &identity().encode());
+        assert_eq!(NodeIdentity::decode(&identity().encode()).unwrap(), identity());
     }
 
     #[test]

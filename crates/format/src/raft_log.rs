@@ -339,9 +339,8 @@ mod tests {
 
     #[test]
     fn the_golden_segment_is_read_and_written_byte_for_byte() {
-        let golden = include_bytes!("../golden/raft_log_v1.bin");
-        assert_eq!(decode_all(golden).unwrap(), frames());
-        assert_eq!(segment(), golden);
+        crate::golden::check("raft_log_v1.bin", &segment());
+        assert_eq!(decode_all(&segment()).unwrap(), frames());
     }
 
     #[test]

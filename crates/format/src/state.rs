@@ -30,6 +30,7 @@
 //! not one record per extent. The state digest is taken over single entries, in the same encoding.
 
 mod broker;
+mod broker_profile;
 mod counters;
 mod group;
 mod key;
@@ -40,6 +41,7 @@ mod record;
 mod topic;
 
 pub use broker::{BrokerEntry, BrokerStatus, put_outcome};
+pub(crate) use broker_profile::{put_profile, read_profile};
 pub use counters::Counters;
 pub use group::{GroupEntry, put_committed_offset, put_group_metadata};
 pub(crate) use group::{read_committed_offset, read_group_metadata};

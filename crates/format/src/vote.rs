@@ -110,9 +110,8 @@ mod tests {
 
     #[test]
     fn the_golden_vote_is_read_and_written_byte_for_byte() {
-        let golden = include_bytes!("../golden/vote_v1.bin");
-        assert_eq!(VoteRecord::decode(golden).unwrap(), vote());
-        assert_eq!(vote().encode(), *golden);
+        crate::golden::check("vote_v1.bin", &vote().encode());
+        assert_eq!(VoteRecord::decode(&vote().encode()).unwrap(), vote());
     }
 
     #[test]

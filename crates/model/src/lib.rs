@@ -6,6 +6,7 @@
 //! knows how it is encoded: encodings live in `ottla-format` (durable) and `ottla-wire` (Kafka).
 
 mod broker;
+mod endpoint;
 mod name;
 mod object;
 mod offset;
@@ -14,6 +15,7 @@ mod producer;
 mod time;
 
 pub use broker::{Az, BrokerAuthor, BrokerEpoch, BrokerId, ClusterId, ProcessNonce};
+pub use endpoint::{BrokerProfile, Endpoint, HostPort, SOFTWARE_VERSION};
 pub use name::{GroupId, GroupNumber, NameError, TopicName};
 pub use object::{Attempt, ObjectId, ObjectName, ObjectSeq};
 pub use offset::{AppliedIndex, BytePosition, LEADER_EPOCH, LeaderEpoch, Offset};

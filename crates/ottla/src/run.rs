@@ -80,10 +80,12 @@ async fn until_stopped(options: NodeOptions) -> Result<(), Failure> {
 }
 
 fn banner<'a>(node: &Node, options: &'a NodeOptions) -> Banner<'a> {
-    let (host, port) = &options.broker.advertise;
-    let port = if *port == 0 { node.kafka_address().port() } else { *port };
+    let mut kafka = options.broker.advertise.clone();
+    if kafka.port == 0 {
+        kafka.port = node.kafka_address().port();
+    }
     Banner {
-        kafka: ottla_config::HostPort { host: host.clone(), port },
+        kafka,
         admin: node.admin_address(),
         data_dir: &options.data_dir,
         object_store: &options.store_url,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ottla_format::command::{Answer, CommandBody, RegisterBroker};
 use ottla_model::{
-    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, ObjectName, ObjectSeq, Offset, ProcessNonce,
+    Attempt, BrokerAuthor, BrokerEpoch, BrokerId, ObjectName, ObjectSeq, Offset, ProcessNonce,
 };
 use ottla_object_io::keys;
 use ottla_storage::write::AppendOutcome;
@@ -87,8 +87,7 @@ impl World {
             self.brokers[at].nonce = ProcessNonce(self.random.u64());
         }
         let Broker { id, nonce, .. } = self.brokers[at];
-        let register =
-            RegisterBroker { broker: id, nonce, az: Az::default(), host: String::new(), port: 0 };
+        let register = RegisterBroker { broker: id, nonce, profile: Default::default() };
         let mut answer = lock(&self.plane).apply(CommandBody::RegisterBroker(register.clone()));
         if self.random.chance(self.faults.doubled) {
             answer = lock(&self.plane).apply(CommandBody::RegisterBroker(register));

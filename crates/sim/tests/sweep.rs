@@ -16,8 +16,8 @@ use ottla_format::command::{
     AbandonObject, CommitBatch, CommitObject, CommitObjects, ObjectOutcome, RegisterBroker,
 };
 use ottla_model::{
-    Attempt, Az, BrokerAuthor, BrokerId, BytePosition, ClusterId, ObjectName, ObjectSeq,
-    PartitionId, PartitionIndex, ProcessNonce, TimestampMs, TopicId, TopicName,
+    Attempt, BrokerAuthor, BrokerId, BytePosition, ClusterId, ObjectName, ObjectSeq, PartitionId,
+    PartitionIndex, ProcessNonce, TimestampMs, TopicId, TopicName,
 };
 use ottla_object_io::{Payload, Store, StoreOptions, keys};
 use ottla_storage::sweep::{Sweep, SweepOptions, SweepParts};
@@ -69,13 +69,7 @@ impl Node {
     }
 
     async fn register(&self, nonce: ProcessNonce) -> BrokerAuthor {
-        let request = RegisterBroker {
-            broker: BrokerId(1),
-            nonce,
-            az: Az::default(),
-            host: "localhost".to_owned(),
-            port: 9092,
-        };
+        let request = RegisterBroker { broker: BrokerId(1), nonce, profile: Default::default() };
         self.controller.api().register_broker(request).await.unwrap().author
     }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ottla_control_api::view::{Extent, ObjectRef, TopicInfo};
 use ottla_control_api::{BrokerInfo, PartitionBounds};
 use ottla_model::{
-    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, ObjectId, ObjectName,
-    ObjectSeq, Offset, ProcessNonce, TimestampMs, TopicId, TopicName,
+    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BrokerProfile, BytePosition, Endpoint,
+    HostPort, ObjectId, ObjectName, ObjectSeq, Offset, ProcessNonce, TimestampMs, TopicId,
+    TopicName,
 };
 
 /// A topic without configs.
@@ -26,14 +27,21 @@ pub fn topic(id: u128, name: &str, partitions: i32) -> Arc<TopicInfo> {
     })
 }
 
+/// The listener that test brokers have: Kafka's name for one without TLS.
+pub const LISTENER: &str = "PLAINTEXT";
+
 /// A broker in its first run, which stays.
 #[must_use]
 pub fn broker(id: i32, az: &str) -> BrokerInfo {
+    let address = HostPort::new("localhost", 9092);
+    let profile = BrokerProfile {
+        az: Az(az.to_owned()),
+        endpoints: [Endpoint { listener: LISTENER.to_owned(), address }].into(),
+        ..BrokerProfile::default()
+    };
     BrokerInfo {
         author: BrokerAuthor { broker: BrokerId(id), epoch: BrokerEpoch(1) },
-        az: Az(az.to_owned()),
-        host: "localhost".to_owned(),
-        port: 9092,
+        profile: profile.into(),
         draining: false,
     }
 }

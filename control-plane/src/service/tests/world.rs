@@ -11,7 +11,7 @@ use ottla_format::command::{
     BatchOutcome, CommitBatch, CommitObject, CommitObjects, ObjectOutcome, RegisterBroker,
 };
 use ottla_model::{
-    Attempt, Az, BrokerAuthor, BrokerId, BytePosition, ObjectSeq, PartitionId, PartitionIndex,
+    Attempt, BrokerAuthor, BrokerId, BytePosition, ObjectSeq, PartitionId, PartitionIndex,
     ProcessNonce, TimestampMs, TopicId, TopicName,
 };
 use ottla_telemetry::Metrics;
@@ -34,9 +34,7 @@ pub(super) async fn register(api: &Arc<dyn ControlPlane>, nonce: u64) -> Registr
     let request = RegisterBroker {
         broker: BrokerId(1),
         nonce: ProcessNonce(nonce),
-        az: Az("a".to_owned()),
-        host: "localhost".to_owned(),
-        port: 9092,
+        profile: Default::default(),
     };
     api.register_broker(request).await.unwrap()
 }

@@ -56,13 +56,20 @@ pub(super) fn create_topic(id: u128, name: &str, partitions: i32) -> CreateTopic
     }
 }
 
+fn profile(broker: i32) -> BrokerProfile {
+    let address = HostPort::new(format!("broker-{broker}"), 9092);
+    BrokerProfile {
+        az: Az("a".to_owned()),
+        endpoints: [Endpoint { listener: "PLAINTEXT".to_owned(), address }].into(),
+        ..BrokerProfile::default()
+    }
+}
+
 pub(super) fn register(broker: i32, nonce: u64) -> RegisterBroker {
     RegisterBroker {
         broker: BrokerId(broker),
         nonce: ProcessNonce(nonce),
-        az: Az("a".to_owned()),
-        host: format!("broker-{broker}"),
-        port: 9092,
+        profile: profile(broker).into(),
     }
 }
 

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use ottla_model::{
-    Attempt, BatchProducer, BytePosition, Offset, ProducerEpoch, ProducerId, Sequence,
+    Attempt, Az, BatchProducer, BrokerProfile, BytePosition, Endpoint, HostPort, Offset,
+    ProducerEpoch, ProducerId, Sequence,
 };
 use proptest::prelude::*;
 
@@ -9,10 +10,6 @@ use crate::codec::put_bytes;
 use crate::command::{
     CommitBatch, CommitObject, CommitObjects, CommittedOffset, GroupMember, GroupMetadata, StepTime,
 };
-
-const GOLDEN_V1: &[u8] = include_bytes!("../../golden/commands_v1.bin");
-const GOLDEN_V2: &[u8] = include_bytes!("../../golden/commands_v2.bin");
-const GOLDEN_V3: &[u8] = include_bytes!("../../golden/commands_v3.bin");
 
 fn author(broker: i32, epoch: u64) -> BrokerAuthor {
     BrokerAuthor { broker: BrokerId(broker), epoch: BrokerEpoch(epoch) }
@@ -56,6 +53,23 @@ fn metadata() -> GroupMetadata {
     }
 }
 
+fn profile() -> BrokerProfile {
+    let endpoint = |listener: &str, host: &str| Endpoint {
+        listener: listener.to_owned(),
+        address: HostPort::new(host, 9092),
+    };
+    BrokerProfile {
+        az: Az("eu-west-1a".to_owned()),
+        endpoints: [
+            endpoint("PLAINTEXT", "broker-1.internal"),
+            endpoint("OUTSIDE", "broker-1.example"),
+        ]
+        .into(),
+        internal: HostPort::new("broker-1.internal", 9093),
+        software: "1.2.3".to_owned(),
+    }
+}
+
 /// One command of each kind.
 fn samples() -> Vec<Command> {
     [samples_v1(), samples_v2(), samples_v3()].concat()
@@ -67,9 +81,7 @@ fn samples_v1() -> Vec<Command> {
         CommandBody::RegisterBroker(RegisterBroker {
             broker: BrokerId(1),
             nonce: ProcessNonce(0x0123_4567_89ab_cdef),
-            az: Az("eu-west-1a".to_owned()),
-            host: "broker-1.example".to_owned(),
-            port: 9092,
+            profile: profile().into(),
         }),
         CommandBody::FenceBroker(author(1, 5)),
         CommandBody::DrainBroker(author(2, 6)),
@@ -164,14 +176,14 @@ fn encoded(command: &Command) -> Vec<u8> {
 
 #[test]
 fn golden_commands_are_read_and_written_byte_for_byte() {
-    let all = [(samples_v1(), GOLDEN_V1), (samples_v2(), GOLDEN_V2), (samples_v3(), GOLDEN_V3)];
-    for (samples, file) in all {
+    let all = [(samples_v1(), "v1"), (samples_v2(), "v2"), (samples_v3(), "v3")];
+    for (samples, version) in all {
         let mut written = Vec::new();
         for command in &samples {
             put_bytes(&mut written, &encoded(command));
         }
-        assert_eq!(written, file);
-        let mut golden = Reader::new(file);
+        crate::golden::check(&format!("commands_{version}.bin"), &written);
+        let mut golden = Reader::new(&written);
         for command in samples {
             assert_eq!(Command::decode(golden.bytes("command").unwrap()).unwrap(), command);
         }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use ottla_model::{Az, BrokerEpoch, ObjectSeq, Offset, ProcessNonce, TimestampMs};
+use ottla_model::{BrokerEpoch, BrokerProfile, ObjectSeq, Offset, ProcessNonce, TimestampMs};
 
-use crate::codec::{DecodeError, Reader, Result, put_flag, put_text, put_varint, put_zigzag};
+use super::{put_profile, read_profile};
+use crate::codec::{DecodeError, Reader, Result, put_flag, put_varint, put_zigzag};
 use crate::command::{BatchOutcome, BatchRefusal, ObjectOutcome};
 
 /// How far a run is in its life.
@@ -21,8 +22,7 @@ pub enum BrokerStatus {
 /// A broker id with its newest run; all older runs are fenced.
 ///
 /// ```text
-/// epoch varint · nonce u64 · az text · host text · port u16 · status u8
-/// · next varint · frontier varint · list of (nonce u64)
+/// epoch varint · nonce u64 · profile · status u8 · next varint · frontier varint · list of (nonce u64)
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerEntry {
@@ -30,12 +30,8 @@ pub struct BrokerEntry {
     pub epoch: BrokerEpoch,
     /// The run's process start.
     pub nonce: ProcessNonce,
-    /// Where it runs.
-    pub az: Az,
-    /// Host for clients.
-    pub host: String,
-    /// Port for clients.
-    pub port: u16,
+    /// Where the run is and what it runs.
+    pub profile: Arc<BrokerProfile>,
     /// How far it is.
     pub status: BrokerStatus,
     /// The lowest object sequence that is not decided.
@@ -55,9 +51,7 @@ impl BrokerEntry {
     pub fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.epoch.0);
         out.extend_from_slice(&self.nonce.0.to_le_bytes());
-        put_text(out, &self.az.0);
-        put_text(out, &self.host);
-        out.extend_from_slice(&self.port.to_le_bytes());
+        put_profile(out, &self.profile);
         out.push(match self.status {
             BrokerStatus::Live => LIVE,
             BrokerStatus::Draining => DRAINING,
@@ -75,9 +69,7 @@ impl BrokerEntry {
         Ok(Self {
             epoch: BrokerEpoch(r.varint("broker epoch")?),
             nonce: ProcessNonce(r.u64("broker nonce")?),
-            az: Az(r.text("broker az")?.to_owned()),
-            host: r.text("broker host")?.to_owned(),
-            port: r.u16("broker port")?,
+            profile: read_profile(r)?.into(),
             status: match r.u8("broker status")? {
                 LIVE => BrokerStatus::Live,
                 DRAINING => BrokerStatus::Draining,

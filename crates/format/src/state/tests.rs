@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
 use ottla_model::{
-    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, GroupId, GroupNumber, ObjectId,
-    ObjectName, ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch,
-    ProducerId, Sequence, TimestampMs, TopicId, TopicName,
+    Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BrokerProfile, BytePosition, Endpoint,
+    GroupId, GroupNumber, HostPort, ObjectId, ObjectName, ObjectSeq, Offset, PartitionId,
+    PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
+    TopicName,
 };
 use proptest::prelude::*;
 
@@ -11,10 +12,7 @@ use super::*;
 use crate::checkpoint::CheckpointHead;
 use crate::codec::{DecodeError, Reader, put_bytes};
 use crate::command::{BatchOutcome, BatchRefusal, CommittedOffset, GroupMetadata, ObjectOutcome};
-
-/// Named after the version of the snapshots that hold these records.
-const GOLDEN: &[u8] = include_bytes!("../../golden/state_v3.bin");
-const GOLDEN_HEAD: &[u8] = include_bytes!("../../golden/checkpoint_head_v3.bin");
+use crate::golden;
 
 fn extent(at: i64) -> ExtentEntry {
     ExtentEntry {
@@ -53,12 +51,20 @@ fn producer(batches: i32) -> ProducerEntry {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn samples() -> Vec<StateRecord> {
     let partition = PartitionId { topic: TopicId(0xa), index: PartitionIndex(3) };
+    let profile = BrokerProfile {
+        az: Az("a".to_owned()),
+        endpoints: [Endpoint {
+            listener: "PLAINTEXT".to_owned(),
+            address: HostPort::new("broker-1.example", 9092),
+        }]
+        .into(),
+        internal: HostPort::new("10.0.0.1", 9093),
+        software: "1.2.3".to_owned(),
+    };
     let broker = BrokerEntry {
         epoch: BrokerEpoch(5),
         nonce: ProcessNonce(0xfeed),
-        az: Az("a".to_owned()),
-        host: "broker-1.example".to_owned(),
-        port: 9092,
+        profile: profile.into(),
         status: BrokerStatus::Draining,
         next: ObjectSeq(20),
         frontier: ObjectSeq(18),
@@ -152,8 +158,9 @@ fn golden_records_are_read_and_written_byte_for_byte() {
         put_bytes(&mut written, &key);
         put_bytes(&mut written, &value);
     }
-    assert_eq!(written, GOLDEN);
-    let mut golden = Reader::new(GOLDEN);
+    // Named after the version of the snapshots that hold these records.
+    golden::check("state_v3.bin", &written);
+    let mut golden = Reader::new(&written);
     for record in samples() {
         let key = golden.bytes("key").unwrap();
         let value = golden.bytes("value").unwrap();
@@ -233,8 +240,8 @@ fn a_producer_remembers_its_last_five_batches() {
 
 #[test]
 fn the_golden_checkpoint_head_is_read_and_written_byte_for_byte() {
-    assert_eq!(head().encode(), GOLDEN_HEAD);
-    assert_eq!(CheckpointHead::decode(GOLDEN_HEAD).unwrap(), head());
+    golden::check("checkpoint_head_v3.bin", &head().encode());
+    assert_eq!(CheckpointHead::decode(&head().encode()).unwrap(), head());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ottla_config::HostPort;
 use ottla_model::ClusterId;
+use ottla_model::HostPort;
 
 /// The facts of the banner.
 pub struct Banner<'a> {

@@ -195,7 +195,7 @@ async fn open_controller(
 ) -> Result<OpenedController> {
     let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
     let mut controller = ControllerOptions::new(&options.data_dir, node_id);
-    controller.address = options.rpc_listen.to_string();
+    controller.address = options.broker.internal.to_string();
     controller.offsets_retention = options.offsets_retention;
     controller.condemned_delay = options.condemned_delay;
     controller.accept_clock_step_at = options.controller.accept_clock_step_at;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use ottla_broker::{BrokerOptions, EdgeOptions};
-use ottla_config::{Config, HostPort};
+use ottla_broker::{BrokerOptions, EdgeOptions, LISTENER_DEFAULT};
+use ottla_config::Config;
 use ottla_format::limits::{AZ_BYTES_MAX, HOST_BYTES_MAX};
-use ottla_model::{AppliedIndex, Az, BrokerId};
+use ottla_model::{AppliedIndex, Az, BrokerId, HostPort};
 use ottla_object_io::{S3Credentials, S3Options, Store, StoreOptions, StoreUrl};
 use ottla_storage::sweep::SweepOptions;
 use ottla_storage::write::WriteOptions;
@@ -23,8 +23,6 @@ pub struct NodeOptions {
     pub data_dir: PathBuf,
     /// Where operators look.
     pub admin_listen: SocketAddr,
-    /// Where other nodes will connect.
-    pub rpc_listen: SocketAddr,
     /// Where records are kept.
     pub store_url: String,
     /// How the store is spoken to.
@@ -81,7 +79,6 @@ impl NodeOptions {
         Ok(Self {
             data_dir,
             admin_listen: config.admin.listen,
-            rpc_listen: config.rpc.listen,
             store_url,
             store: store_options(config)?,
             write: WriteSettings(config.produce.clone()),
@@ -130,17 +127,22 @@ fn store_options(config: &Config) -> Result<StoreOptions> {
 
 fn broker_options(config: &Config) -> Result<BrokerOptions> {
     let kafka = &config.kafka;
-    let advertise = advertise(kafka.listen, kafka.advertise.as_ref())?;
+    let rpc = &config.rpc;
+    let advertise = advertise("kafka", "clients", kafka.listen, kafka.advertise.as_ref())?;
+    let internal = self::advertise("rpc", "other nodes", rpc.listen, rpc.advertise.as_ref())?;
     // Every controller keeps them, and every client of another zone is told the host.
     let check = |setting, text: &str, max| {
         ensure!(text.len() <= max, "{setting} has {} bytes; at most {max} are kept", text.len());
         Ok(())
     };
-    check("kafka.advertise", &advertise.0, HOST_BYTES_MAX)?;
+    check("kafka.advertise", &advertise.host, HOST_BYTES_MAX)?;
+    check("rpc.advertise", &internal.host, HOST_BYTES_MAX)?;
     check("node.zone", &config.node.zone, AZ_BYTES_MAX)?;
     Ok(BrokerOptions {
         listen: kafka.listen,
+        listener: LISTENER_DEFAULT.to_owned(),
         advertise,
+        internal,
         node_id: BrokerId(config.node.id),
         az: Az(config.node.zone.clone()),
         auto_create_topics: kafka.auto_create_topics,
@@ -158,18 +160,23 @@ fn broker_options(config: &Config) -> Result<BrokerOptions> {
     })
 }
 
-/// What clients are told to connect to. A wildcard cannot be told to anybody: clients would try to
-/// reach themselves.
-fn advertise(listen: SocketAddr, advertise: Option<&HostPort>) -> Result<(String, u16)> {
-    if let Some(HostPort { host, port }) = advertise {
-        return Ok((host.clone(), *port));
+/// What others are told to connect to. A wildcard cannot be told to anybody: they would try to reach
+/// themselves.
+fn advertise(
+    section: &str,
+    others: &str,
+    listen: SocketAddr,
+    advertise: Option<&HostPort>,
+) -> Result<HostPort> {
+    if let Some(told) = advertise {
+        return Ok(told.clone());
     }
     ensure!(
         !listen.ip().is_unspecified(),
-        "kafka.listen is {listen}, a wildcard that clients cannot connect to: set kafka.advertise \
-         (--kafka-advertise HOST:PORT) to the address they reach this node by"
+        "{section}.listen is {listen}, a wildcard that {others} cannot connect to: set \
+         {section}.advertise (--{section}-advertise HOST:PORT) to the address they reach this node by"
     );
-    Ok((listen.ip().to_string(), listen.port()))
+    Ok(HostPort::new(listen.ip().to_string(), listen.port()))
 }
 
 #[cfg(test)]
@@ -192,6 +199,7 @@ mod tests {
         };
         refused("zone", &long, "node.zone");
         refused("kafka-advertise", &format!("{long}:9092"), "kafka.advertise");
+        refused("rpc-advertise", &format!("{long}:9093"), "rpc.advertise");
         assert!(options(&[("zone", &long[1..])]).is_ok());
     }
 
@@ -215,10 +223,20 @@ mod tests {
     #[test]
     fn clients_are_told_where_to_connect_and_never_a_wildcard() {
         let told = |flags: &[(&'static str, &str)]| options(flags).map(|o| o.broker.advertise);
-        assert_eq!(told(&[]).unwrap(), ("127.0.0.1".to_owned(), 9092));
+        assert_eq!(told(&[]).unwrap(), HostPort::new("127.0.0.1", 9092));
         let wildcard = ("kafka-listen", "0.0.0.0:9092");
         assert!(told(&[wildcard]).unwrap_err().to_string().contains("--kafka-advertise"));
         let named = told(&[wildcard, ("kafka-advertise", "broker.example:19092")]).unwrap();
-        assert_eq!(named, ("broker.example".to_owned(), 19092));
+        assert_eq!(named, HostPort::new("broker.example", 19092));
+    }
+
+    #[test]
+    fn other_nodes_are_told_where_to_connect_and_never_a_wildcard() {
+        let told = |flags: &[(&'static str, &str)]| options(flags).map(|o| o.broker.internal);
+        assert_eq!(told(&[]).unwrap(), HostPort::new("127.0.0.1", 9093));
+        let wildcard = ("rpc-listen", "[::]:9093");
+        assert!(told(&[wildcard]).unwrap_err().to_string().contains("--rpc-advertise"));
+        let named = told(&[wildcard, ("rpc-advertise", "node-1.example:19093")]).unwrap();
+        assert_eq!(named, HostPort::new("node-1.example", 19093));
     }
 }

@@ -217,8 +217,8 @@ fn register(state: &mut State, request: RegisterBroker) -> Result<Registration, 
         return Err(RegisterRefusal::ReplacedByNewer);
     }
     let author = BrokerAuthor { broker: request.broker, epoch: BrokerEpoch(state.next_id()) };
-    let RegisterBroker { az, host, port, nonce, .. } = request;
-    let info = BrokerInfo { author, az, host, port, draining: false };
+    let RegisterBroker { profile, nonce, .. } = request;
+    let info = BrokerInfo { author, profile, draining: false };
     state.broker = Some((info.clone(), nonce));
     let applied = state.emit(vec![Change::Broker(info)]);
     Ok(Registration { cluster: ClusterId(1), author, applied, session_ms: SESSION_MS })
