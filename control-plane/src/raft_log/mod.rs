@@ -84,7 +84,7 @@ const SEGMENT_SUFFIX: &str = ".log";
 pub struct LogIdentity {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The node.
+    /// The node, by its Raft id.
     pub node: u64,
 }
 

@@ -20,7 +20,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::WaitError;
 use ottla_control_api::{CallError, ControlPlane, SweepControl};
 use ottla_env::{Clock, DiskTurns, Random, VitalTasks};
-use ottla_model::{AppliedIndex, ClusterId};
+use ottla_format::raft_entry::Membership;
+use ottla_model::{AppliedIndex, BrokerId, ClusterId};
 use ottla_telemetry::Metrics;
 use tokio::time::Instant;
 
@@ -43,9 +44,10 @@ use crate::raft_log::{LogOptions, LogWriter, RaftLog};
 pub struct ControllerOptions {
     /// The process's data directory; the controller uses `controller/` in it.
     pub data_dir: PathBuf,
-    /// This controller among all of the cluster.
-    pub node_id: u64,
-    /// Where other controllers reach it: host and port of the internal listener.
+    /// The process's id, as brokers have it. Raft has another number for this node, which is in the
+    /// data directory.
+    pub node_id: BrokerId,
+    /// Where other controllers reach it: what they connect to, not what it listens on.
     pub address: String,
     /// A broker that is silent for this long is fenced.
     pub session: Duration,
@@ -66,7 +68,7 @@ pub struct ControllerOptions {
 
 impl ControllerOptions {
     /// The defaults, for a data directory and a node.
-    pub fn new(data_dir: impl Into<PathBuf>, node_id: u64) -> Self {
+    pub fn new(data_dir: impl Into<PathBuf>, node_id: BrokerId) -> Self {
         Self {
             data_dir: data_dir.into(),
             node_id,
@@ -139,6 +141,11 @@ impl Controller {
     /// How far the state is, and its digest there. Nodes at the same index have the same digest.
     pub fn digest(&self) -> (AppliedIndex, u128) {
         self.machine.with(|state| (state.applied(), state.digest()))
+    }
+
+    /// The nodes of the control plane, by their Raft ids, with the addresses they are reached at.
+    pub fn membership(&self) -> Membership {
+        self.machine.record().membership
     }
 
     /// A copy of the state, for checks and inspection.

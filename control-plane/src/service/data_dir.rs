@@ -3,7 +3,7 @@
 //! ```text
 //! <data-dir>/controller/
 //!   lock          held by the process that uses the directory; contains its process id
-//!   identity      whose data this is: cluster and node (written once, before anything else)
+//!   identity      whose data this is: cluster, node and Raft id (written once, before anything else)
 //!   raft/         the Raft log and the vote
 //!   snapshots/    the snapshots
 //!   checkpoint/   sled; can be deleted while the process is down
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ottla_env::{Random, make_durable_directory, sync_directory};
 use ottla_format::node_identity::NodeIdentity;
-use ottla_model::ClusterId;
+use ottla_model::{BrokerId, ClusterId};
 
 use super::error::StartError;
 
@@ -59,8 +59,9 @@ impl DataDirectory {
         Ok(Self { root, lock: Arc::new(lock) })
     }
 
-    /// Whose data this is; for an empty directory, a new cluster's first node.
-    pub fn identity(&self, node: u64, random: &Random) -> Result<NodeIdentity, StartError> {
+    /// Whose data this is; for an empty directory, a new cluster's first node. The Raft id is drawn
+    /// here, once: a node with a wiped disk is another one for Raft.
+    pub fn identity(&self, node: BrokerId, random: &Random) -> Result<NodeIdentity, StartError> {
         let path = self.root.join("identity");
         let bytes =
             match fs::read(&path) {
@@ -72,7 +73,9 @@ impl DataDirectory {
                     if has_data(self.raft()) || has_data(self.snapshots()) {
                         return Err(StartError::IdentityMissing { path });
                     }
-                    let identity = NodeIdentity { cluster: ClusterId(random.u128()), node };
+                    let raft_id = random.u64().max(1);
+                    let cluster = ClusterId(random.u128());
+                    let identity = NodeIdentity { cluster, node, raft_id };
                     write_identity(&self.root, &identity).map_err(|source| {
                         StartError::Directory { action: "write", path, source }
                     })?;

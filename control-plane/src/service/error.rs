@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ottla_control_api::CallError;
 use ottla_format::codec::DecodeError;
-use ottla_model::ClusterId;
+use ottla_model::{BrokerId, ClusterId};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
@@ -60,19 +60,19 @@ pub enum StartError {
     },
     /// The directory is another node's.
     #[error(
-        "the data directory {} belongs to controller {found} of cluster {cluster}, and this is \
-         controller {expected}",
+        "the data directory {} belongs to node {found} of cluster {cluster}, and this is node \
+         {expected}",
         path.display()
     )]
     OtherNode {
         /// The directory.
         path: PathBuf,
         /// Whose it is.
-        found: u64,
+        found: BrokerId,
         /// Its cluster.
         cluster: ClusterId,
         /// Who asked.
-        expected: u64,
+        expected: BrokerId,
     },
     /// The Raft log cannot be used.
     #[error(transparent)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::impls::BasicNode;
-use openraft::{Config, SnapshotPolicy};
+use openraft::{ChangeMembers, Config, SnapshotPolicy};
 use ottla_model::{AppliedIndex, ClusterId};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -29,8 +30,9 @@ pub(super) async fn lead(
     let raft =
         Raft::new(identity.node, config, NoPeers, store, state_machine).await.map_err(failed)?;
     let lead = async {
-        campaign(&raft, options).await?;
-        wait_until_ready(&raft, machine.applied()).await
+        campaign(&raft, identity.node, options).await?;
+        wait_until_ready(&raft, machine.applied()).await?;
+        tell_address(&raft, identity.node, options).await
     };
     let ready = tokio::select! {
         ready = lead => ready,
@@ -67,15 +69,32 @@ fn raft_config(cluster: ClusterId, options: &ControllerOptions) -> Result<Arc<Co
 }
 
 /// Makes a new cluster of this node, or has it elected at once when it is the only voter.
-async fn campaign(raft: &Raft, options: &ControllerOptions) -> Result<(), StartError> {
+async fn campaign(raft: &Raft, own: u64, options: &ControllerOptions) -> Result<(), StartError> {
     if !raft.is_initialized().await.map_err(failed)? {
         let node = BasicNode { addr: options.address.clone() };
-        let members = BTreeMap::from([(options.node_id, node)]);
+        let members = BTreeMap::from([(own, node)]);
         raft.initialize(members).await.map_err(failed)?;
-    } else if raft.voter_ids().eq([options.node_id]) {
+    } else if raft.voter_ids().eq([own]) {
         raft.trigger().elect(false).await.map_err(failed)?;
     }
     Ok(())
+}
+
+/// Has the membership name the address that this node is reached at now.
+async fn tell_address(
+    raft: &Raft,
+    own: u64,
+    options: &ControllerOptions,
+) -> Result<(), StartError> {
+    let membership = raft.metrics().borrow_watched().membership_config.membership().clone();
+    let is_known = membership.get_node(&own).is_none_or(|node| node.addr == options.address);
+    // Without an address nobody is told: a look at the files (fsck), or a test.
+    if is_known || options.address.is_empty() {
+        return Ok(());
+    }
+    let node = BasicNode { addr: options.address.clone() };
+    let change = ChangeMembers::SetNodes(BTreeMap::from([(own, node)]));
+    raft.change_membership(change, true).await.map(|_| ()).map_err(failed)
 }
 
 async fn wait_until_ready(

@@ -44,7 +44,7 @@ pub fn restore(
 ) -> Result<Restored, StartError> {
     let directory = DataDirectory::open(&options.data_dir)?;
     let identity = directory.identity(options.node_id, random)?;
-    let identity = LogIdentity { cluster: identity.cluster, node: identity.node };
+    let identity = LogIdentity { cluster: identity.cluster, node: identity.raft_id };
     let open = |path: &Path| open_directory(path, &directory, &options.disk);
     let snapshots = Snapshots::new(open(&directory.snapshots())?, identity.cluster);
     let files = open(&directory.raft())?;

@@ -6,7 +6,7 @@
 //!   4   2  version = 1
 //!   6   2  zero
 //!   8  16  cluster id
-//!  24   8  node
+//!  24   8  node: its Raft id
 //!  32   8  start: the log position of this file's first byte
 //!  40   4  CRC-32C of bytes 0..40
 //!  44      frames, without gaps
@@ -64,7 +64,7 @@ pub type LogPosition = u64;
 pub struct SegmentHeader {
     /// The cluster the log belongs to.
     pub cluster: ClusterId,
-    /// The node whose log it is.
+    /// The node whose log it is, by its Raft id.
     pub node: u64,
     /// Position of the file's first byte.
     pub start: LogPosition,

@@ -7,7 +7,7 @@
 //!   6   1  1 when the vote was granted by a quorum, else 0
 //!   7   1  zero
 //!   8  16  cluster id
-//!  24   8  node: whose vote it is
+//!  24   8  node: whose vote it is, by its Raft id
 //!  32   8  term
 //!  40   8  candidate
 //!  48   4  CRC-32C of bytes 0..48

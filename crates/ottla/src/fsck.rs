@@ -53,8 +53,7 @@ async fn look(options: &NodeOptions) -> Result<Findings> {
     let store =
         ottla_object_io::open(&options.store_url, &looking, random.clone(), Arc::clone(&metrics))
             .context("there are no objects to look at (choose the place with --object-store)")?;
-    let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
-    let controller = ControllerOptions::new(&options.data_dir, node_id);
+    let controller = ControllerOptions::new(&options.data_dir, options.broker.node_id);
     let opened = OpenedController::open(controller, &random, metrics).await?;
     if let Err(older) = Age::of(&opened, &*store, options.accept_loss_up_to()).await {
         opened.close().await;

@@ -149,7 +149,7 @@ fn a_directory_of_a_newer_format_or_of_another_node_is_refused() {
     first.signal("TERM");
     first.wait();
     let output = command(dir.path()).args(["--node-id", "2"]).output().unwrap();
-    assert_refused(&output, &["belongs to controller 1", "this is controller 2"]);
+    assert_refused(&output, &["belongs to node 1", "this is node 2"]);
 
     let identity = dir.path().join(DATA_DIR).join("controller/identity");
     fs::write(&identity, "something that was never ours").unwrap();

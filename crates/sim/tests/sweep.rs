@@ -40,7 +40,7 @@ struct Node {
 impl Node {
     async fn start(directory: &Path) -> Self {
         let metrics = Metrics::new();
-        let mut options = ControllerOptions::new(directory, 1);
+        let mut options = ControllerOptions::new(directory, BrokerId(1));
         options.condemned_delay = Duration::from_millis(50);
         let (clock, random) = (Clock::system(), Random::system());
         let controller = Controller::start(options, clock.clone(), random.clone(), metrics.clone())

@@ -1,7 +1,47 @@
 //! One process per directory, one directory per node.
 
+use ottla_format::node_identity::NodeIdentity;
+use ottla_model::BrokerId;
+
 use super::world::{options, start};
 use crate::service::StartError;
+
+/// Raft must not take a node that has lost its promises for the one that made them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_wiped_disk_has_another_raft_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ids = Vec::new();
+    for wiped in [false, false, true] {
+        if wiped {
+            std::fs::remove_dir_all(folder.path().join("controller")).unwrap();
+        }
+        let controller = start(options(folder.path())).await.unwrap();
+        let membership = controller.membership();
+        controller.stop().await;
+        let identity = std::fs::read(folder.path().join("controller/identity")).unwrap();
+        let identity = NodeIdentity::decode(&identity).unwrap();
+        assert_eq!(identity.node, BrokerId(1));
+        assert!(membership.members.keys().eq([&identity.raft_id]));
+        ids.push(identity.raft_id);
+    }
+    assert_eq!(ids[0], ids[1], "a restart");
+    assert_ne!(ids[1], ids[2], "a wiped disk");
+}
+
+/// An address can change, and others connect to what the membership says.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_membership_has_the_address_that_others_connect_to() {
+    let folder = tempfile::tempdir().unwrap();
+    for address in ["node-1.example:9093", "node-1.example:9093", "moved.example:9093"] {
+        let mut options = options(folder.path());
+        options.address = address.to_owned();
+        let controller = start(options).await.unwrap();
+        let membership = controller.membership();
+        controller.stop().await;
+        assert!(membership.members.values().eq([address]), "{membership:?}");
+        assert_eq!(membership.voters.len(), 1, "{membership:?}");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_is_refused_with_the_first_ones_pid() {
@@ -21,15 +61,16 @@ async fn another_nodes_directory_and_a_lost_or_damaged_identity_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     start(options(folder.path())).await.unwrap().stop().await;
     let mut other = options(folder.path());
-    other.node_id = 2;
-    assert!(matches!(start(other).await, Err(StartError::OtherNode { found: 1, .. })));
+    other.node_id = BrokerId(2);
+    let error = start(other).await.unwrap_err();
+    assert!(matches!(error, StartError::OtherNode { found: BrokerId(1), .. }), "{error}");
     let identity = folder.path().join("controller/identity");
     let bytes = std::fs::read(&identity).unwrap();
     for (version, why) in [(9, "format version 9"), (1, "version 1, which was never released")] {
         let mut other = bytes.clone();
         other[4] = version;
-        let crc = crc32c::crc32c(&other[..32]);
-        other[32..].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32c::crc32c(&other[..36]);
+        other[36..].copy_from_slice(&crc.to_le_bytes());
         std::fs::write(&identity, other).unwrap();
         let error = start(options(folder.path())).await.unwrap_err().to_string();
         assert!(error.contains(why), "{error}");

@@ -23,7 +23,7 @@ pub(super) const TOPIC: TopicId = TopicId(77);
 pub(super) const PARTITION: PartitionId = PartitionId { topic: TOPIC, index: PartitionIndex(0) };
 
 pub(super) fn options(data_dir: &Path) -> ControllerOptions {
-    ControllerOptions::new(data_dir, 1)
+    ControllerOptions::new(data_dir, BrokerId(1))
 }
 
 pub(super) async fn start(options: ControllerOptions) -> Result<Controller, StartError> {

@@ -193,8 +193,7 @@ async fn open_controller(
     random: &Random,
     metrics: &Arc<Metrics>,
 ) -> Result<OpenedController> {
-    let node_id = u64::try_from(options.broker.node_id.0).context("node.id is negative")?;
-    let mut controller = ControllerOptions::new(&options.data_dir, node_id);
+    let mut controller = ControllerOptions::new(&options.data_dir, options.broker.node_id);
     controller.address = options.broker.internal.to_string();
     controller.offsets_retention = options.offsets_retention;
     controller.condemned_delay = options.condemned_delay;
