@@ -348,7 +348,7 @@ async fn strange_data_directories_are_refused_and_left_as_they_are() -> Result<(
     let mut elsewhere = Ottla::new(&scratch, "ottla")?.flag("--node-id", "7");
     let (status, output) = elsewhere.start_refused().await?;
     ensure!(status.code() == Some(1), "it ended with {status}");
-    ensure!(output.contains("belongs to controller 1"), "{output}");
+    ensure!(output.contains("belongs to node 1"), "{output}");
     killed.check().await.context("after all was put right")?;
     scratch.done();
     Ok(())

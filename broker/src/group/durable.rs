@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_control_api::GroupState;
-use ottla_format::command::{GroupMember, GroupMetadata};
+use ottla_format::command::{GroupKind, GroupMember, GroupMetadata};
 use ottla_model::GroupId;
 use tokio::time::Instant;
 
@@ -50,10 +50,11 @@ impl Group {
         stored: GroupState,
         now: Instant,
     ) -> Self {
+        let GroupState { kind: GroupKind::Classic, metadata, offsets } = stored;
         let mut group = Self::new(id, options, budget);
-        group.stored = stored.metadata.is_some() || !stored.offsets.is_empty();
+        group.stored = metadata.is_some() || !offsets.is_empty();
         group.known = group.stored;
-        let Some(metadata) = stored.metadata else { return group };
+        let Some(metadata) = metadata else { return group };
         group.generation = metadata.generation;
         group.protocol_type = Some(metadata.protocol_type).filter(|name| !name.is_empty());
         for member in metadata.members {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use ottla_control_api::{CallError, CallErrorKind, ControlPlane, OpError};
 use ottla_env::Random;
 use ottla_format::command::{
-    CommitOffsets, CommittedOffset, Fenced, GroupMember, GroupMetadata, PutGroup,
+    CommitOffsets, CommittedOffset, Fenced, GroupKind, GroupMember, GroupMetadata, PutGroup,
 };
 use ottla_model::{BrokerAuthor, GroupId, PartitionId};
 use tokio::time::Instant;
@@ -200,7 +200,8 @@ impl GroupWriter {
         deadline: Instant,
         metadata: GroupMetadata,
     ) -> Result<(), GroupError> {
-        let request = PutGroup { author: self.author, group: self.group.clone(), metadata };
+        let (author, group) = (self.author, self.group.clone());
+        let request = PutGroup { author, group, kind: GroupKind::Classic, metadata };
         self.retry(deadline, || self.control.put_group(request.clone())).await
     }
 

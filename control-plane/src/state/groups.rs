@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use ottla_control_api::GroupState;
-use ottla_format::command::{CommitOffsets, CommittedOffset, PutGroup};
+use ottla_format::command::{CommitOffsets, CommittedOffset, GroupKind, PutGroup};
 use ottla_format::state::{GroupEntry, StateKey, put_committed_offset};
 use ottla_model::{GroupId, GroupNumber, PartitionId, PartitionIndex, TimestampMs, TopicId};
 
@@ -48,6 +48,7 @@ impl Groups {
     /// A group's metadata and offsets.
     pub fn get(&self, group: &GroupId) -> Option<GroupState> {
         self.by_number.get(self.numbers.get(group)?).map(|group| GroupState {
+            kind: group.entry.kind,
             metadata: group.entry.metadata.as_deref().cloned(),
             offsets: group.offsets.iter().map(|(p, offset)| (*p, offset.clone())).collect(),
         })
@@ -112,7 +113,10 @@ impl Groups {
             return;
         }
         let number = self.number(&put.group, books);
-        self.change(number, books, |entry| entry.metadata = Some(Arc::new(put.metadata.clone())));
+        self.change(number, books, |entry| {
+            entry.kind = put.kind;
+            entry.metadata = Some(Arc::new(put.metadata.clone()));
+        });
     }
 
     /// The number of a group, which comes to be if there is none with this id.
@@ -122,8 +126,12 @@ impl Groups {
         }
         let number = books.counters.next_group;
         books.counters.next_group = GroupNumber(number.0 + 1);
-        let entry =
-            GroupEntry { id: id.clone(), idle_since: Some(books.counters.time), metadata: None };
+        let entry = GroupEntry {
+            id: id.clone(),
+            kind: GroupKind::Classic,
+            idle_since: Some(books.counters.time),
+            metadata: None,
+        };
         self.enter(number, &entry, books);
         self.load(number, entry);
         number

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ottla_format::command::{CommittedOffset, GroupMetadata};
+use ottla_format::command::{CommittedOffset, GroupKind, GroupMetadata};
 use ottla_model::{
     AppliedIndex, BrokerAuthor, BrokerProfile, ClusterId, Offset, PartitionId, TimestampMs,
     TopicId, TopicName,
@@ -53,6 +53,8 @@ pub struct CreateTopicRequest {
 /// A group as the state machine holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct GroupState {
+    /// By which protocol its members agree.
+    pub kind: GroupKind,
     /// `None` when only offsets were ever committed.
     pub metadata: Option<GroupMetadata>,
     /// Committed offsets by partition.

@@ -259,8 +259,18 @@ pub struct PutGroup {
     pub author: BrokerAuthor,
     /// The group.
     pub group: GroupId,
+    /// By which protocol its members agree; it decides what the metadata is.
+    pub kind: GroupKind,
     /// Its metadata as of now; no members: an empty group, kept while it has offsets.
     pub metadata: GroupMetadata,
+}
+
+/// The protocol of a group. A group that only commits offsets is a classic one, as in Kafka.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupKind {
+    /// JoinGroup and SyncGroup: a member of the group computes the assignment.
+    #[default]
+    Classic,
 }
 
 /// What a coordinator must know to go on where another one stopped, without a rebalance.

@@ -15,9 +15,9 @@
 //! 9  AllocateProducerIds  author · count varint
 //! 10 CommitOffsets        author · group text · list of (topic u128 · partition zigzag
 //!                         · committed offset)
-//! 11 PutGroup             author · group text · group metadata
-//!                         (broker profile, committed offset and group metadata: as in the
-//!                         state's records)
+//! 11 PutGroup             author · group text · group kind u8 · group metadata
+//!                         (broker profile, committed offset, group kind and metadata: as in
+//!                         the state's records)
 //! 12 Tick
 //! 13 ForgetObjects        list of (id zigzag, as the difference to the one before)
 //! 14 AcceptLoss           (version 2)
@@ -64,8 +64,8 @@ use crate::command::{
     CreateTopic, PutGroup, RegisterBroker, StepTime,
 };
 use crate::state::{
-    put_committed_offset, put_group_metadata, put_profile, read_committed_offset,
-    read_group_metadata, read_profile,
+    put_committed_offset, put_group_kind, put_group_metadata, put_profile, read_committed_offset,
+    read_group_kind, read_group_metadata, read_profile,
 };
 
 /// The highest version that this code writes and reads.
@@ -156,6 +156,7 @@ impl Command {
             CommandBody::PutGroup(put) => {
                 put_author(out, put.author);
                 put_text(out, put.group.as_str());
+                put_group_kind(out, put.kind);
                 put_group_metadata(out, &put.metadata);
             }
             CommandBody::ForgetObjects(objects) => put_object_ids(out, objects),
@@ -211,6 +212,7 @@ impl Command {
             PUT_GROUP => CommandBody::PutGroup(PutGroup {
                 author: read_author(r)?,
                 group: GroupId::from(r.text("group id")?),
+                kind: read_group_kind(r)?,
                 metadata: read_group_metadata(r)?,
             }),
             TICK => CommandBody::Tick,

@@ -126,7 +126,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::command::CommittedOffset;
+    use crate::command::{CommittedOffset, GroupKind};
 
     const AUTHOR: BrokerAuthor = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) };
 
@@ -191,7 +191,12 @@ mod tests {
             leader: None,
             members: vec![],
         };
-        let mut put = PutGroup { author: AUTHOR, group: GroupId(text(1)), metadata };
+        let mut put = PutGroup {
+            author: AUTHOR,
+            group: GroupId(text(1)),
+            kind: GroupKind::Classic,
+            metadata,
+        };
         change(&mut put, &mut member);
         put.metadata.members.push(member);
         CommandBody::PutGroup(put)

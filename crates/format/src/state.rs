@@ -44,6 +44,7 @@ pub use broker::{BrokerEntry, BrokerStatus, put_outcome};
 pub(crate) use broker_profile::{put_profile, read_profile};
 pub use counters::Counters;
 pub use group::{GroupEntry, put_committed_offset, put_group_metadata};
+pub(crate) use group::{put_group_kind, read_group_kind};
 pub(crate) use group::{read_committed_offset, read_group_metadata};
 pub use key::{StateKey, StateKeyKind};
 pub use object::{ObjectEntry, ObjectStatus};

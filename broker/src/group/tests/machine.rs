@@ -77,7 +77,7 @@ impl Machine {
 
     /// The same with this much memory.
     pub fn reloaded_within(&self, metadata: GroupMetadata, budget: GroupBudget) -> Self {
-        let stored = GroupState { metadata: Some(metadata), offsets: BTreeMap::new() };
+        let stored = GroupState { metadata: Some(metadata), ..GroupState::default() };
         let options = GroupOptions::default();
         let group = Group::load(GroupId::from("g"), options, budget.clone(), stored, self.now);
         Self::of(group, budget, self.now)

@@ -41,8 +41,8 @@ fn commit(fixture: &mut Fixture, group: &str, offsets: &[(PartitionId, i64)]) ->
 
 fn put(fixture: &mut Fixture, group: &str, members: usize) -> Answer {
     let (author, group) = (fixture.author, GroupId::from(group));
-    let metadata = metadata(members);
-    fixture.apply(CommandBody::PutGroup(PutGroup { author, group, metadata }))
+    let (kind, metadata) = (GroupKind::Classic, metadata(members));
+    fixture.apply(CommandBody::PutGroup(PutGroup { author, group, kind, metadata }))
 }
 
 fn stored(fixture: &Fixture, group: &str) -> Option<Vec<i64>> {

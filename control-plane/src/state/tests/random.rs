@@ -217,6 +217,7 @@ impl World {
             Op::Group { broker, group, members } => CommandBody::PutGroup(PutGroup {
                 author: self.author(*broker, false),
                 group: group_id(*group),
+                kind: GroupKind::Classic,
                 metadata: metadata(*members),
             }),
             Op::Pass { ms } => {

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec::put_bytes;
 use crate::command::{
-    CommitBatch, CommitObject, CommitObjects, CommittedOffset, GroupMember, GroupMetadata, StepTime,
+    CommitBatch, CommitObject, CommitObjects, CommittedOffset, GroupKind, GroupMember,
+    GroupMetadata, StepTime,
 };
 
 fn author(broker: i32, epoch: u64) -> BrokerAuthor {
@@ -137,6 +138,7 @@ fn samples_v1() -> Vec<Command> {
         CommandBody::PutGroup(PutGroup {
             author: author(1, 5),
             group: GroupId::from("readers"),
+            kind: GroupKind::Classic,
             metadata: metadata(),
         }),
         CommandBody::Tick,

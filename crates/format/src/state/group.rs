@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use ottla_model::{GroupId, Offset, TimestampMs};
 
-use crate::codec::{Reader, Result, put_bytes, put_flag, put_text, put_varint, put_zigzag};
-use crate::command::{CommittedOffset, GroupMember, GroupMetadata};
+use crate::codec::{
+    DecodeError, Reader, Result, put_bytes, put_flag, put_text, put_varint, put_zigzag,
+};
+use crate::command::{CommittedOffset, GroupKind, GroupMember, GroupMetadata};
 
 /// The fewest bytes that a list item can take, for [`Reader::count`].
 const MEMBER_BYTES_MIN: usize = 8;
@@ -31,11 +33,13 @@ pub(crate) fn read_committed_offset(r: &mut Reader<'_>) -> Result<CommittedOffse
 
 /// A group without its offsets.
 ///
-/// `id text · option idle since zigzag · option metadata`
+/// `id text · kind u8 · option idle since zigzag · option metadata`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupEntry {
     /// Its id. The only record with it: all others have the group's number.
     pub id: GroupId,
+    /// By which protocol its members agree.
+    pub kind: GroupKind,
     /// Since when it has been without members and without a commit; `None` while it has members.
     pub idle_since: Option<TimestampMs>,
     /// `None` for a group that only commits offsets.
@@ -46,6 +50,7 @@ impl GroupEntry {
     /// Appends the value's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
         put_text(out, self.id.as_str());
+        put_group_kind(out, self.kind);
         put_flag(out, self.idle_since.is_some());
         if let Some(since) = self.idle_since {
             put_zigzag(out, since.0);
@@ -58,11 +63,12 @@ impl GroupEntry {
 
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
         let id = GroupId::from(r.text("group id")?);
+        let kind = read_group_kind(r)?;
         let is_idle = r.flag("idle group")?;
         let idle_since = if is_idle { Some(TimestampMs(r.zigzag("idle since")?)) } else { None };
         let has_metadata = r.flag("group metadata")?;
         let metadata = if has_metadata { Some(Arc::new(read_group_metadata(r)?)) } else { None };
-        Ok(Self { id, idle_since, metadata })
+        Ok(Self { id, kind, idle_since, metadata })
     }
 
     /// Whether members are in it.
@@ -71,7 +77,23 @@ impl GroupEntry {
     }
 }
 
-/// Appends a group's metadata.
+const CLASSIC: u8 = 1;
+
+/// Appends a group's kind: 1 for a classic one.
+pub(crate) fn put_group_kind(out: &mut Vec<u8>, kind: GroupKind) {
+    out.push(match kind {
+        GroupKind::Classic => CLASSIC,
+    });
+}
+
+pub(crate) fn read_group_kind(r: &mut Reader<'_>) -> Result<GroupKind> {
+    match r.u8("group kind")? {
+        CLASSIC => Ok(GroupKind::Classic),
+        other => Err(DecodeError::Invalid { what: "group kind", value: i128::from(other) }),
+    }
+}
+
+/// Appends the metadata of a classic group.
 ///
 /// ```text
 /// generation zigzag · protocol type text · option protocol text · option leader text

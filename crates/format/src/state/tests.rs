@@ -11,7 +11,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkpoint::CheckpointHead;
 use crate::codec::{DecodeError, Reader, put_bytes};
-use crate::command::{BatchOutcome, BatchRefusal, CommittedOffset, GroupMetadata, ObjectOutcome};
+use crate::command::{
+    BatchOutcome, BatchRefusal, CommittedOffset, GroupKind, GroupMetadata, ObjectOutcome,
+};
 use crate::golden;
 
 fn extent(at: i64) -> ExtentEntry {
@@ -91,8 +93,12 @@ fn samples() -> Vec<StateRecord> {
     let offset =
         CommittedOffset { offset: Offset(42), leader_epoch: -1, metadata: Arc::from("note") };
     let at = TimestampMs(1_700_000_000_000);
-    let idle =
-        |id: &str, metadata| GroupEntry { id: GroupId::from(id), idle_since: Some(at), metadata };
+    let idle = |id: &str, metadata| GroupEntry {
+        id: GroupId::from(id),
+        kind: GroupKind::Classic,
+        idle_since: Some(at),
+        metadata,
+    };
     vec![
         StateRecord::Counters(Counters {
             time: at,

@@ -135,13 +135,14 @@ impl ControlPlane for FakeControl {
 
     async fn put_group(&self, request: PutGroup) -> Result<(), OpError<Fenced>> {
         tokio::task::yield_now().await;
-        let PutGroup { author, group, metadata } = request;
+        let PutGroup { author, group, kind, metadata } = request;
         self.change(|state| {
             living(state, author)?;
             let written =
                 format!("generation {} of {}", metadata.generation, metadata.members.len());
             self.script().group_writes.push(written);
-            state.groups.entry(group).or_default().metadata = Some(metadata);
+            let stored = state.groups.entry(group).or_default();
+            (stored.kind, stored.metadata) = (kind, Some(metadata));
             Ok(())
         })?
         .map_err(OpError::Refused)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ottla_control_api::ControlPlane;
 use ottla_env::delay;
-use ottla_format::command::{GroupMember, GroupMetadata, PutGroup};
+use ottla_format::command::{GroupKind, GroupMember, GroupMetadata, PutGroup};
 use ottla_model::GroupId;
 use ottla_test_kit::FakeControl;
 use ottla_test_kit::values::broker;
@@ -53,7 +53,7 @@ async fn store_many(control: &FakeControl) {
             members: vec![member],
         };
         let group = GroupId::from(format!("g{n:04}").as_str());
-        let put = PutGroup { author: author(1), group, metadata };
+        let put = PutGroup { author: author(1), group, kind: GroupKind::Classic, metadata };
         control.put_group(put).await.unwrap();
     }
 }
