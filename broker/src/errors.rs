@@ -76,6 +76,7 @@ pub fn call(error: &CallError) -> Kafka {
     match error.kind() {
         CallErrorKind::Retry | CallErrorKind::RetryUnknown => Kafka::RequestTimedOut,
         CallErrorKind::ShuttingDown => Kafka::NotController,
+        CallErrorKind::Unsupported => Kafka::UnsupportedVersion,
         CallErrorKind::Internal => Kafka::UnknownServerError,
     }
 }
@@ -87,6 +88,7 @@ pub fn read_call(error: &CallError) -> Kafka {
         CallErrorKind::Retry | CallErrorKind::RetryUnknown | CallErrorKind::ShuttingDown => {
             Kafka::NotLeaderOrFollower
         }
+        CallErrorKind::Unsupported => Kafka::UnsupportedVersion,
         CallErrorKind::Internal => Kafka::UnknownServerError,
     }
 }
@@ -193,6 +195,7 @@ pub fn producer_id(error: &ProducerIdError) -> Kafka {
     match error {
         ProducerIdError::Fenced => Kafka::CoordinatorNotAvailable,
         ProducerIdError::Call(error) => match error.kind() {
+            CallErrorKind::Unsupported => Kafka::UnsupportedVersion,
             CallErrorKind::Internal => Kafka::UnknownServerError,
             _ => Kafka::CoordinatorNotAvailable,
         },

@@ -87,7 +87,7 @@ pub(crate) async fn register(
                 ottla_env::delay(random.jitter(pause)).await;
                 pause = (pause * 2).min(limits::CALL_PAUSE_MAX);
             }
-            CallErrorKind::ShuttingDown | CallErrorKind::Internal => {
+            CallErrorKind::ShuttingDown | CallErrorKind::Unsupported | CallErrorKind::Internal => {
                 return Err(RegisterError::Call(error));
             }
         }

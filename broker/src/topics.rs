@@ -88,6 +88,7 @@ pub async fn create_automatically(
         Err(OpError::Refused(refusal)) => return Err(errors::create_topic(&refusal)),
         // The client repeats its Metadata request on this code.
         Err(OpError::Call(error)) => match error.kind() {
+            CallErrorKind::Unsupported => return Err(Kafka::UnsupportedVersion.into()),
             CallErrorKind::Internal => return Err(Kafka::UnknownServerError.into()),
             _ => return Err(errors::unknown_topic(NamedBy::Name).into()),
         },

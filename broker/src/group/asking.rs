@@ -238,7 +238,7 @@ pub(super) async fn read_group(
             match error.kind() {
                 CallErrorKind::Retry | CallErrorKind::RetryUnknown => {}
                 CallErrorKind::ShuttingDown => return Err(GroupError::NotCoordinator),
-                CallErrorKind::Internal => {
+                CallErrorKind::Unsupported | CallErrorKind::Internal => {
                     warn!(%group, %error, "a group could not be read");
                     return Err(GroupError::Internal);
                 }

@@ -245,7 +245,7 @@ impl GroupWriter {
         match error.kind() {
             CallErrorKind::Retry | CallErrorKind::RetryUnknown => Ok(()),
             CallErrorKind::ShuttingDown => Err(GroupError::NotAvailable),
-            CallErrorKind::Internal => {
+            CallErrorKind::Unsupported | CallErrorKind::Internal => {
                 warn!(group = %self.group, %error, "a write of the group failed");
                 Err(GroupError::Internal)
             }

@@ -20,7 +20,8 @@
 //! # Crash
 //!
 //! sled can panic on files it does not expect, and so all calls into it run under `catch_unwind`.
-//! An unopenable, damaged or foreign checkpoint is deleted at start with one line in the log. A
+//! An unopenable, damaged or foreign checkpoint is deleted at start with one line in the log. One of a
+//! feature level that this version does not know is not: the node must not start. A
 //! tree that was closed is let go by sled's own threads a moment later: opening waits for that.
 //!
 //! # Space
@@ -66,6 +67,9 @@ pub enum CheckpointError {
     /// The head cannot be read.
     #[error("the checkpoint's head is damaged: {0}")]
     Head(#[from] DecodeError),
+    /// The cluster's feature level is above what this version knows.
+    #[error("the checkpoint cannot be used: {0}")]
+    NewerLevel(DecodeError),
     /// The records make no state.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -119,6 +123,10 @@ impl Checkpoint {
         let mut checkpoint = Self { path, cluster, tree: None, written: None, fresh_bytes: 0 };
         match checkpoint.try_open() {
             Ok(loaded) => Ok((checkpoint, loaded)),
+            // It is well, and another version's: whoever comes back to that one finds it as it was.
+            Err(CheckpointError::Head(error)) if error.is_of_newer_level() => {
+                Err(CheckpointError::NewerLevel(error))
+            }
             Err(error) => {
                 tracing::warn!(
                     %error, path = %checkpoint.path.display(),

@@ -2,6 +2,7 @@ use std::fs;
 use std::sync::Mutex;
 
 use ottla_format::command::{Command, CommandBody, CreateTopic};
+use ottla_format::feature_level::{FeatureLevel, NEWEST};
 use ottla_model::{AppliedIndex, TimestampMs, TopicId, TopicName};
 
 use super::*;
@@ -211,4 +212,22 @@ async fn the_writer_writes_once_more_when_it_is_stopped() {
     let found = loaded(&path).unwrap();
     assert_eq!(found.state.identity(), owner.0.lock().unwrap().identity());
     assert_eq!(found.meta, b"meta");
+}
+
+/// A node that must not start leaves the checkpoint to the version that can read it.
+#[test]
+fn a_checkpoint_of_a_level_that_is_not_known_is_refused_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    let (mut checkpoint, _) = Checkpoint::open(&path, CLUSTER).unwrap();
+    let mut state = State::new(CLUSTER);
+    create(&mut state, 1..=3);
+    let body = CommandBody::RaiseFeatureLevel { to: FeatureLevel(NEWEST.0 + 1) };
+    state.apply(AppliedIndex(4), &Command { time: TimestampMs(4), body });
+    write(&mut checkpoint, &mut state, b"meta");
+    drop(checkpoint);
+    for _ in 0..2 {
+        let error = Checkpoint::open(&path, CLUSTER).unwrap_err();
+        assert!(matches!(error, CheckpointError::NewerLevel(_)), "{error}");
+    }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use ottla_format::checkpoint::{CHECKPOINT_HEAD_KEY, CheckpointHead};
+use ottla_format::software::Software;
 use ottla_format::state::StateRecord;
 use ottla_model::ClusterId;
 
@@ -121,7 +122,9 @@ impl Tree {
                 return Err(error.into());
             }
             let StateIdentity { cluster, applied, digest } = copy.identity();
-            let head = CheckpointHead { cluster, applied, digest, meta: meta.to_vec() };
+            let (feature_level, software) = (copy.feature_level(), Software::THIS);
+            let meta = meta.to_vec();
+            let head = CheckpointHead { feature_level, software, cluster, applied, digest, meta };
             batch.insert(CHECKPOINT_HEAD_KEY.as_slice(), head.encode());
             self.0.apply_batch(batch)?;
             self.0.flush()?;

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use ottla_format::codec::check_feature_level;
 use ottla_format::command::{Command, CommandBody};
 use ottla_format::raft_entry::{AppliedRecord, LogId, Membership};
 use ottla_model::AppliedIndex;
@@ -92,7 +93,7 @@ impl StateMachine {
                     }
                     Content::Command(command) => {
                         let applied = inner.state.apply(index, &command);
-                        self.commands.count(&command.body);
+                        self.commands.count(command.body.kind());
                         changes.extend(applied.changes);
                         Some(applied.answer)
                     }
@@ -136,9 +137,17 @@ fn step((entry, responder): EntryResponder<TypeConfig>) -> io::Result<Step> {
     let content = match &entry.payload {
         EntryPayload::Blank => Content::Blank,
         EntryPayload::Membership(raft) => Content::Membership(membership(raft)),
-        EntryPayload::Normal(proposal) => Content::Command(proposal.command()?),
+        EntryPayload::Normal(proposal) => Content::Command(known(proposal.command()?)?),
     };
     Ok(Step { id: log_id(&entry.log_id), content, responder })
+}
+
+/// A raise beyond what this version knows ends the node: it cannot know what follows.
+fn known(command: Arc<Command>) -> io::Result<Arc<Command>> {
+    if let CommandBody::RaiseFeatureLevel { to } = command.body {
+        check_feature_level(to).map_err(io::Error::other)?;
+    }
+    Ok(command)
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {

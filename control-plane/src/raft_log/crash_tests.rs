@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ottla_format::command_kind::CommandKind;
 use ottla_format::raft_entry::{Entry, LogId, Payload};
 use ottla_format::vote::VoteRecord;
 use ottla_model::ClusterId;
@@ -29,7 +30,10 @@ fn id(term: u64, index: u64) -> LogId {
 }
 
 fn log_entry(term: u64, index: u64) -> LogEntry {
-    let payload = Payload::Command(Bytes::from(format!("entry {index} of term {term}")));
+    // What a command of a known kind begins with.
+    let tick = [CommandKind::Tick as u8, 1, 0];
+    let text = format!("entry {index} of term {term}");
+    let payload = Payload::Command(Bytes::from([&tick[..], text.as_bytes()].concat()));
     LogEntry { entry: Entry { id: id(term, index), payload }, command: None }
 }
 

@@ -43,7 +43,7 @@ pub enum OpenLogError {
         /// Who reads it.
         expected: String,
     },
-    /// Written by a newer version.
+    /// Written by another version.
     #[error("{file}: {source}")]
     Newer {
         /// The file.

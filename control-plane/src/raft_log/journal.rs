@@ -9,6 +9,9 @@
 //! comes after. Segments that a purge freed are removed last, the oldest first and each durably,
 //! so that those that are left always follow each other without a gap.
 //!
+//! A segment is written by one version of Ottla: after an upgrade the first write begins another, so
+//! that the header tells who wrote what a later reader does not know.
+//!
 //! A new segment is begun only when the one before it was synced, and it is used only when its
 //! header and its name are durable.
 //!
@@ -25,6 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_format::raft_entry::LogId;
 use ottla_format::raft_log::{FRAME_BODY_BYTES_MAX, Frame, LogPosition, SegmentHeader};
+use ottla_format::software::Software;
 use ottla_format::vote::VoteRecord;
 use tokio::time::Instant;
 
@@ -248,10 +252,16 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins a segment when there is none or the last one is full; `true` when one was filled.
+    /// Begins a segment when there is none, when the last one is full, or when another version of Ottla
+    /// wrote it; `true` when there was one before.
     fn make_room(&mut self, time: &mut Duration) -> io::Result<bool> {
         let start = match self.segments.last() {
-            Some(span) if span.end - span.start < self.segment_bytes => return Ok(false),
+            Some(span)
+                if span.end - span.start < self.segment_bytes
+                    && span.software == Software::THIS =>
+            {
+                return Ok(false);
+            }
             Some(_) => {
                 self.sync(time)?;
                 self.segments.last().map_or(0, |span| span.end)
@@ -260,10 +270,11 @@ impl Journal {
         };
         let LogIdentity { cluster, node } = self.identity;
         let file = self.directory.create(&segment_name(start))?;
-        let header = SegmentHeader { cluster, node, start }.encode();
+        let software = Software::THIS;
+        let header = SegmentHeader { software, cluster, node, start }.encode();
         self.buffer.extend_from_slice(&header);
         let end = start + header.len() as u64;
-        self.segments.push(SegmentSpan { start, end, highest_index: None });
+        self.segments.push(SegmentSpan { start, end, highest_index: None, software });
         self.active = Some(file);
         // The facts of older segments that this one must state once they are gone.
         if let Some(purged) = self.purged {

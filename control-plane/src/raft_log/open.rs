@@ -7,7 +7,6 @@
 use std::io;
 use std::sync::Arc;
 
-use ottla_format::codec::DecodeError;
 use ottla_format::raft_entry::LogId;
 use ottla_format::vote::VoteRecord;
 
@@ -136,9 +135,7 @@ fn judge_vote(bytes: &[u8], identity: LogIdentity, file: &str) -> Result<VoteRec
             let owner = LogIdentity { cluster: vote.cluster, node: vote.node }.to_string();
             Err(OpenLogError::Foreign { file, owner, expected: identity.to_string() })
         }
-        Err(source @ DecodeError::UnsupportedVersion { .. }) => {
-            Err(OpenLogError::Newer { file, source })
-        }
+        Err(source) if source.is_of_another_version() => Err(OpenLogError::Newer { file, source }),
         Err(error) => Err(OpenLogError::Damaged { file, offset: 0, reason: error.to_string() }),
     }
 }

@@ -24,6 +24,8 @@ use ottla_format::raft_log::{
     FRAME_HEADER_BYTES, Frame, FrameHeader, LogPosition, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 
+use ottla_format::software::Software;
+
 use super::LogIdentity;
 use crate::limits::LOG_POSITION_MAX;
 
@@ -59,6 +61,8 @@ pub struct SegmentSpan {
     pub end: LogPosition,
     /// The highest index of an entry in it, void ones included.
     pub highest_index: Option<u64>,
+    /// The version of Ottla that writes it.
+    pub software: Software,
 }
 
 /// What a log holds.
@@ -132,7 +136,7 @@ impl Recovery {
         self.check_place(start, bytes.len())?;
         let header = SegmentHeader::decode(bytes);
         if let Err(error) = &header
-            && !matches!(error, DecodeError::UnsupportedVersion { .. })
+            && !error.is_of_another_version()
             && last
             && !synced_behind(bytes, 0, start)
         {
@@ -140,8 +144,8 @@ impl Recovery {
             self.stopped = Some((start, 0, error.to_string()));
             return Ok(());
         }
-        self.check_header(start, header)?;
-        self.frames(start, bytes, last)
+        let software = self.check_header(start, header)?;
+        self.frames(start, bytes, software, last)
     }
 
     /// Segments follow each other without a gap.
@@ -168,7 +172,7 @@ impl Recovery {
         &self,
         start: LogPosition,
         header: Result<SegmentHeader, DecodeError>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Software, Refusal> {
         let LogIdentity { cluster, node } = self.identity;
         match header {
             Ok(header) if header.start != start => {
@@ -178,8 +182,8 @@ impl Recovery {
             Ok(header) if header.cluster != cluster || header.node != node => {
                 Err(Refusal::Foreign { segment: start, header })
             }
-            Ok(_) => Ok(()),
-            Err(source @ DecodeError::UnsupportedVersion { .. }) => {
+            Ok(header) => Ok(header.software),
+            Err(source) if source.is_of_another_version() => {
                 Err(Refusal::Newer { segment: start, source })
             }
             Err(error) => Err(damaged(start, 0, error.to_string())),
@@ -187,8 +191,18 @@ impl Recovery {
     }
 
     /// Replays the frames behind the header, up to the end or to where the last segment is torn.
-    fn frames(&mut self, start: LogPosition, bytes: &[u8], last: bool) -> Result<(), Refusal> {
-        let mut span = SegmentSpan { start, end: start, highest_index: None };
+    fn frames(
+        &mut self,
+        start: LogPosition,
+        bytes: &[u8],
+        software: Software,
+        last: bool,
+    ) -> Result<(), Refusal> {
+        let newer = |error: DecodeError| Refusal::Newer {
+            segment: start,
+            source: error.written_by(software),
+        };
+        let mut span = SegmentSpan { start, end: start, highest_index: None, software };
         let mut at = SEGMENT_HEADER_BYTES;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let position = start + at as u64;
@@ -199,6 +213,7 @@ impl Recovery {
                         return Err(damaged(start, at, reason.to_owned()));
                     }
                     if let Frame::Entry(entry) = &frame {
+                        entry.check_known().map_err(newer)?;
                         span.highest_index = span.highest_index.max(Some(entry.id.index));
                     }
                     self.replay(frame, position, length)
@@ -206,9 +221,11 @@ impl Recovery {
                     at += length;
                 }
                 Err(error) => {
+                    if error.is_of_another_version() {
+                        return Err(newer(error));
+                    }
                     if Frame::is_whole(rest, position) {
-                        let reason = format!("{error}; was it written by a newer version?");
-                        return Err(damaged(start, at, reason));
+                        return Err(damaged(start, at, error.to_string()));
                     }
                     if !last || synced_behind(bytes, at, position) {
                         return Err(damaged(start, at, error.to_string()));

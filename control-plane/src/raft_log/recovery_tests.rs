@@ -1,8 +1,10 @@
 //! The judgement of bytes: torn tails are cut, damage is refused.
 
 use bytes::Bytes;
+use ottla_format::command_kind::CommandKind;
 use ottla_format::raft_entry::{Entry, LogId, Payload};
 use ottla_format::raft_log::{FRAME_HEADER_BYTES, Frame, SEGMENT_HEADER_BYTES, SegmentHeader};
+use ottla_format::software::Software;
 use ottla_model::ClusterId;
 
 use super::LogIdentity;
@@ -16,13 +18,20 @@ fn id(index: u64) -> LogId {
 }
 
 fn entry(index: u64) -> Frame {
-    let payload = Payload::Command(Bytes::from(vec![index as u8; 10]));
+    // What a command of a known kind begins with.
+    let tick = [CommandKind::Tick as u8, 1, 0];
+    let payload = Payload::Command(Bytes::from([&tick[..], &[index as u8; 7]].concat()));
     Frame::Entry(Entry { id: id(index), payload })
+}
+
+fn header(start: u64) -> SegmentHeader {
+    let LogIdentity { cluster, node } = IDENTITY;
+    SegmentHeader { software: Software::new("1.2.3"), cluster, node, start }
 }
 
 /// A segment; each frame comes with whether everything before it was synced.
 fn segment(start: u64, frames: &[(bool, Frame)]) -> Vec<u8> {
-    let header = SegmentHeader { cluster: IDENTITY.cluster, node: IDENTITY.node, start };
+    let header = header(start);
     let mut out = header.encode().to_vec();
     let mut synced = start;
     for (marks, frame) in frames {
@@ -69,7 +78,7 @@ fn a_cut_at_any_byte_above_the_synced_position_is_a_torn_tail() {
 #[test]
 fn a_file_that_begins_behind_the_end_of_any_log_is_refused() {
     for start in [u64::MAX, u64::MAX - 100, LOG_POSITION_MAX + 1] {
-        let header = SegmentHeader { cluster: IDENTITY.cluster, node: IDENTITY.node, start };
+        let header = header(start);
         for bytes in [&header.encode()[..], &[0x5a; 300], &[]] {
             let refused = Recovery::new(IDENTITY).segment(start, bytes, true);
             let Err(Refusal::Damaged { segment, offset: 0, .. }) = refused else {
@@ -126,9 +135,33 @@ fn a_whole_frame_of_a_kind_that_is_not_known_is_no_torn_tail() {
     let crc = crc32c::crc32c(&header[4..]);
     header[..4].copy_from_slice(&crc.to_le_bytes());
     let refusal = alone(&bytes).unwrap_err();
-    let Refusal::Damaged { offset, reason, .. } = refusal else { panic!("{refusal:?}") };
-    assert_eq!(offset, last as u64);
-    assert!(reason.contains("newer version"), "{reason}");
+    let Refusal::Newer { segment: 0, source } = refusal else { panic!("{refusal:?}") };
+    assert!(source.to_string().ends_with("(written by ottla 1.2.3)"), "{source}");
+}
+
+#[test]
+fn a_command_or_level_that_is_not_known_is_refused_with_the_ottla_that_wrote_it() {
+    let command = |bytes: &[u8]| {
+        let payload = Payload::Command(Bytes::copy_from_slice(bytes));
+        let entry = Frame::Entry(Entry { id: id(1), payload });
+        let refusal = alone(&segment(0, &[(false, self::entry(0)), (false, entry)])).unwrap_err();
+        let Refusal::Newer { segment: 0, source } = refusal else { panic!("{refusal:?}") };
+        let line = source.to_string();
+        assert!(line.ends_with("(written by ottla 1.2.3)"), "{line}");
+        line
+    };
+    assert!(command(&[200, 1, 0]).contains("command kind 200 is not known"));
+    assert!(command(&[1, 9, 0]).contains("register_broker has format version 9"));
+    let raise = [CommandKind::RaiseFeatureLevel as u8, 1, 0, 99];
+    assert!(command(&raise).contains("feature level 99"));
+}
+
+#[test]
+fn a_segment_says_which_ottla_wrote_it() {
+    let mut other = header(0).encode().to_vec();
+    let at = other.len() as u64;
+    entry(0).encode(at, 0, &mut other);
+    assert_eq!(alone(&other).unwrap().segments[0].software, Software::new("1.2.3"));
 }
 
 #[test]
@@ -138,7 +171,9 @@ fn damage_in_a_segment_that_is_not_the_last_is_refused() {
     let last = first.len() - 1;
     first[last] ^= 1;
     let refusal = recover(&[&first, &second], AppliedElsewhere::default()).unwrap_err();
-    assert!(matches!(refusal, Refusal::Damaged { segment: 0, offset, .. } if offset > 44));
+    assert!(
+        matches!(refusal, Refusal::Damaged { segment: 0, offset, .. } if offset > SEGMENT_HEADER_BYTES as u64)
+    );
 }
 
 #[test]

@@ -20,6 +20,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::WaitError;
 use ottla_control_api::{CallError, ControlPlane, SweepControl};
 use ottla_env::{Clock, DiskTurns, Random, VitalTasks};
+#[cfg(test)]
+use ottla_format::command::CommandBody;
+use ottla_format::feature_level::{FeatureLevel, NEWEST};
 use ottla_format::raft_entry::Membership;
 use ottla_model::{AppliedIndex, BrokerId, ClusterId};
 use ottla_telemetry::Metrics;
@@ -57,6 +60,8 @@ pub struct ControllerOptions {
     pub snapshot_entries: u64,
     /// How long the offsets of a group without members are kept.
     pub offsets_retention: Duration,
+    /// Raise the cluster's feature level to this at the start.
+    pub raise_feature_level_to: Option<FeatureLevel>,
     /// Seconds since 1970: a start within a day from then steps time to the wall clock.
     pub accept_clock_step_at: Option<u64>,
     /// How long a condemned object stays in the bucket. Less than the default breaks I-LIVE for
@@ -77,6 +82,7 @@ impl ControllerOptions {
             log: LogOptions::default(),
             snapshot_entries: SNAPSHOT_ENTRIES,
             offsets_retention: OFFSETS_RETENTION,
+            raise_feature_level_to: None,
             accept_clock_step_at: None,
             condemned_delay: CONDEMNED_DELAY,
             disk: DiskTurns::default(),
@@ -192,6 +198,12 @@ impl Controller {
         self.serving.api.accept_loss().await
     }
 
+    /// Puts a command into the log as if another leader had.
+    #[cfg(test)]
+    pub(super) async fn propose_unchecked(&self, body: CommandBody) -> Result<(), CallError> {
+        self.serving.api.proposer.propose(body).await.map(|_| ())
+    }
+
     /// Waits until the controller has failed by itself (a disk that is full or broken, a defect),
     /// and says why. The process should exit then. Pends for ever otherwise.
     pub async fn failed(&self) -> String {
@@ -214,6 +226,23 @@ impl Controller {
                 return "the Raft node is gone".to_owned();
             }
         }
+    }
+
+    /// Does what must be in the log before anything else of this start.
+    async fn settle(
+        &self,
+        raise_to: Option<FeatureLevel>,
+        is_clock_step_accepted: bool,
+    ) -> Result<(), StartError> {
+        let api = &self.serving.api;
+        api.set_first_feature_level().await.map_err(StartError::FeatureLevel)?;
+        if let Some(level) = raise_to {
+            api.raise_feature_level(level).await.map_err(StartError::FeatureLevel)?;
+        }
+        if is_clock_step_accepted {
+            api.accept_clock_step().await.map_err(StartError::ClockStep)?;
+        }
+        Ok(())
     }
 
     /// Stops. Calls in flight end with "shutting down" or an unknown outcome.
@@ -277,6 +306,11 @@ impl OpenedController {
     /// One line for the person who starts it. Nothing is left running.
     pub async fn start(self, clock: Clock) -> Result<Controller, StartError> {
         let Self { options, metrics, vital, restored } = self;
+        let raise_to = options.raise_feature_level_to;
+        if let Some(level) = raise_to.filter(|level| *level > NEWEST) {
+            restored.writer.stop().await;
+            return Err(StartError::UnknownFeatureLevel { level });
+        }
         let is_clock_step_accepted = is_step_accepted(options.accept_clock_step_at, clock.now());
         let Restored { directory, identity, state, record, log, writer, .. } = restored;
         let Restored { snapshots, newest, checkpoint, .. } = restored;
@@ -299,10 +333,12 @@ impl OpenedController {
         let foundation =
             Foundation { cluster, raft: raft.clone(), machine: machine.clone(), segments_filled };
         let serving = Serving::start(foundation, &options, clock, metrics, &vital);
-        let (applied, digest) = machine.with(|state| (state.applied(), state.digest()));
+        let (applied, digest, feature_level) =
+            machine.with(|state| (state.applied(), state.digest(), state.feature_level()));
         tracing::info!(
             %cluster,
             applied = applied.0,
+            feature_level = feature_level.0,
             digest = format_args!("{digest:032x}"),
             "the control plane is ready"
         );
@@ -317,13 +353,13 @@ impl OpenedController {
             writer,
             _directory: directory,
         };
-        if is_clock_step_accepted
-            && let Err(error) = controller.serving.api.accept_clock_step().await
-        {
-            controller.stop().await;
-            return Err(StartError::ClockStep(error));
+        match controller.settle(raise_to, is_clock_step_accepted).await {
+            Ok(()) => Ok(controller),
+            Err(error) => {
+                controller.stop().await;
+                Err(error)
+            }
         }
-        Ok(controller)
     }
 }
 

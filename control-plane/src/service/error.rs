@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use ottla_control_api::CallError;
 use ottla_format::codec::DecodeError;
-use ottla_model::{BrokerId, ClusterId};
+use ottla_format::feature_level::{FeatureLevel, NEWEST};
+use ottla_model::{BrokerId, ClusterId, SOFTWARE_VERSION};
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
@@ -36,6 +37,18 @@ pub enum StartError {
         path: PathBuf,
         /// The process, when it could be found out.
         pid: Option<u32>,
+    },
+    /// The feature level was not set.
+    #[error("cannot raise the cluster's feature level: {0}")]
+    FeatureLevel(CallError),
+    /// The feature level that was asked for is none.
+    #[error(
+        "cannot raise the cluster's feature level to {level}: this is ottla {SOFTWARE_VERSION}, which \
+         knows levels up to {NEWEST}"
+    )]
+    UnknownFeatureLevel {
+        /// What was asked for.
+        level: FeatureLevel,
     },
     /// The accepted step of time was not made.
     #[error("cannot step time to the wall clock: {0}")]

@@ -15,8 +15,9 @@ use ottla_control_api::{
 use ottla_format::command::{
     AbandonObject, AllocateProducerIds, Answer, CommandBody, CommitObjects, CommitOffsets,
     CreatePartitions, CreatePartitionsRefusal, CreateTopic, CreateTopicRefusal, Fenced,
-    ObjectOutcome, PutGroup, RegisterBroker, RegisterRefusal, StepTime,
+    LevelRefusal, ObjectOutcome, PutGroup, RegisterBroker, RegisterRefusal, StepTime,
 };
+use ottla_format::feature_level::{FeatureLevel, NEWEST};
 use ottla_model::{
     BrokerAuthor, ClusterId, GroupId, ObjectId, ObjectName, PartitionId, ProducerId, TimestampMs,
     TopicId,
@@ -56,6 +57,33 @@ impl LocalControlPlane {
     pub(super) async fn accept_loss(&self) -> Result<(), CallError> {
         match self.propose(CommandBody::AcceptLoss).await?.1 {
             Answer::Done => Ok(()),
+            other => Err(nonsense(&other)),
+        }
+    }
+
+    /// Sets the feature level of a cluster that has none yet to the newest one that this version knows.
+    pub(super) async fn set_first_feature_level(&self) -> Result<(), CallError> {
+        match self.machine.with(|state| state.feature_level()) {
+            FeatureLevel::NONE => self.raise_feature_level(NEWEST).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Raises the feature level. A lower one than the present changes nothing.
+    pub(super) async fn raise_feature_level(&self, to: FeatureLevel) -> Result<(), CallError> {
+        match self.propose(CommandBody::RaiseFeatureLevel { to }).await?.1 {
+            Answer::FeatureLevel(Ok(())) => {
+                tracing::info!(feature_level = to.0, "the cluster has a new feature level");
+                Ok(())
+            }
+            Answer::FeatureLevel(Err(LevelRefusal::Lower { current })) => {
+                tracing::warn!(
+                    asked = to.0,
+                    current = current.0,
+                    "a feature level is never lowered"
+                );
+                Ok(())
+            }
             other => Err(nonsense(&other)),
         }
     }

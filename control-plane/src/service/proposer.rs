@@ -6,6 +6,9 @@
 //! Handing over never waits. A caller that makes one call after the other therefore has its
 //! commands in the log in that order (if they get there at all).
 //!
+//! What needs a higher feature level than the state has is refused here. The state of a leader may be
+//! a moment behind its log; the level it has is then too low at worst, and never too high.
+//!
 //! Commit requests that wait are not merged into one command. They share the append and the sync
 //! anyway; one entry each keeps their answers and frontiers apart.
 
@@ -16,6 +19,7 @@ use openraft::raft::ClientWriteResult;
 use ottla_control_api::CallError;
 use ottla_env::VitalTasks;
 use ottla_format::command::{Answer, Command, CommandBody};
+use ottla_format::feature_level::FeatureLevel;
 use ottla_model::AppliedIndex;
 use ottla_telemetry::Metrics;
 use tokio::sync::mpsc::error::TrySendError;
@@ -25,7 +29,7 @@ use tokio::time::Instant;
 
 use super::replicated_clock::ReplicatedClock;
 use crate::limits::{CALL_DEADLINE, COMMAND_BYTES_MAX, PROPOSALS_WAITING};
-use crate::raft::{Proposal, Raft, Reply, TypeConfig};
+use crate::raft::{Machine, Proposal, Raft, Reply, TypeConfig};
 
 /// A command's place in the log and its answer.
 pub type Answered = (AppliedIndex, Answer);
@@ -49,14 +53,15 @@ pub struct Proposer {
 impl Proposer {
     /// Starts the task. It ends when `stopping` turns true.
     pub fn start(
-        raft: Raft,
+        (raft, machine): (Raft, Machine),
         clock: Arc<Mutex<ReplicatedClock>>,
         stopping: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
         vital: &VitalTasks,
     ) -> (Self, JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(PROPOSALS_WAITING);
-        let task = vital.spawn("the proposer", run(raft, clock, waiting, stopping.clone()));
+        let task =
+            vital.spawn("the proposer", run((raft, machine), clock, waiting, stopping.clone()));
         (Self { queue, stopping, metrics }, task)
     }
 
@@ -120,8 +125,17 @@ fn judge(outcome: Outcome) -> Result<Answered, CallError> {
     }
 }
 
+/// Refuses what a cluster of this level must not have in its log.
+fn check_level(body: &CommandBody, level: FeatureLevel) -> Result<(), CallError> {
+    let needed = body.needed_level();
+    if needed <= level {
+        return Ok(());
+    }
+    Err(CallError::FeatureLevel { needed: needed.0, level: level.0 })
+}
+
 async fn run(
-    raft: Raft,
+    (raft, machine): (Raft, Machine),
     clock: Arc<Mutex<ReplicatedClock>>,
     mut waiting: mpsc::Receiver<Waiting>,
     mut stopping: watch::Receiver<bool>,
@@ -135,6 +149,10 @@ async fn run(
         };
         let Some(Waiting { body, answer }) = next else { return };
         let time = clock.lock().unwrap_or_else(PoisonError::into_inner).observe(Instant::now());
+        if let Err(error) = check_level(&body, machine.with(|state| state.feature_level())) {
+            let _ = answer.send(Err(error));
+            continue;
+        }
         let proposal = Proposal::new(Command { time, body });
         if proposal.encoded_bytes() > COMMAND_BYTES_MAX {
             let why = format!("a command of {} bytes is too long", proposal.encoded_bytes());
@@ -148,5 +166,20 @@ async fn run(
             tracing::error!(%fatal, "this controller has stopped; no more commands are taken");
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_higher_level_than_the_state_has_is_not_proposed() {
+        let none = FeatureLevel::NONE;
+        let refused = CallError::FeatureLevel { needed: 1, level: 0 };
+        assert_eq!(check_level(&CommandBody::Tick, none), Err(refused));
+        assert_eq!(check_level(&CommandBody::Tick, FeatureLevel(1)), Ok(()));
+        let raise = CommandBody::RaiseFeatureLevel { to: FeatureLevel(1) };
+        assert_eq!(check_level(&raise, none), Ok(()), "what sets the first level");
     }
 }

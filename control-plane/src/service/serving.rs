@@ -49,8 +49,9 @@ impl Serving {
         let clock = machine.with(|state| ReplicatedClock::new(clock, state, now));
         let clock = Arc::new(Mutex::new(clock));
         let sessions = Arc::new(Mutex::new(Sessions::new(options.session, now)));
+        let below = (raft.clone(), machine.clone());
         let (proposer, proposing) =
-            Proposer::start(raft.clone(), clock.clone(), stopping.clone(), metrics.clone(), vital);
+            Proposer::start(below, clock.clone(), stopping.clone(), metrics.clone(), vital);
         let housekeeper = Housekeeper {
             raft: raft.clone(),
             machine: machine.clone(),

@@ -33,7 +33,7 @@ pub(super) fn write(
     let mut out = Writer { file, position: 0, crc: 0, totals: SnapshotTotals::default() };
 
     let StateIdentity { cluster, applied, digest } = state.identity();
-    let header = SnapshotHeader::new(cluster, applied, digest, meta);
+    let header = SnapshotHeader::new(cluster, applied, (digest, state.feature_level()), meta);
     out.put(&header.encode()).map_err(io_error(&described))?;
     out.put(meta).map_err(io_error(&described))?;
 
@@ -131,10 +131,10 @@ fn read(
     mut each: impl FnMut(StateIdentity, StateRecord) -> Result<(), LoadError>,
 ) -> Result<SnapshotInfo, SnapshotError> {
     let described = directory.describe(name);
-    let damaged = |source| {
+    let damaged = |source: DecodeError| {
         let file = described.clone();
         match source {
-            DecodeError::UnsupportedVersion { .. } | DecodeError::OutdatedVersion { .. } => {
+            source if source.is_of_another_version() => {
                 SnapshotError::OtherVersion { file, source }
             }
             _ => SnapshotError::Damaged { file, source },
@@ -155,7 +155,7 @@ fn read(
     }
     let meta = input.take_vec(header.meta_length())?;
     header.check_meta(&meta).map_err(damaged)?;
-    let SnapshotHeader { applied, digest, .. } = header;
+    let SnapshotHeader { software, applied, digest, .. } = header;
     let identity = StateIdentity { cluster, applied, digest };
 
     let mut totals = SnapshotTotals::default();
@@ -179,7 +179,8 @@ fn read(
         };
         let payload = input.take_vec(block.payload_length())?;
         for (key, value) in block.records(&payload).map_err(damaged)? {
-            let record = StateRecord::decode(key, value).map_err(damaged)?;
+            let record = StateRecord::decode(key, value)
+                .map_err(|error| damaged(error.written_by(software)))?;
             each(identity, record).map_err(load)?;
         }
         totals.blocks += 1;

@@ -60,7 +60,8 @@ pub enum SnapshotError {
         /// What is wrong.
         source: DecodeError,
     },
-    /// Written by a newer version, or by one before the first release.
+    /// Written by a newer version, or by one before the first release, or of a feature level that this
+    /// version does not know.
     #[error("{file}: {source}")]
     OtherVersion {
         /// Which file.

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use ottla_format::command::{Command, CommandBody, CreateTopic};
-use ottla_model::{AppliedIndex, ClusterId, TimestampMs, TopicId, TopicName};
+use ottla_format::feature_level::{FeatureLevel, NEWEST};
+use ottla_model::{AppliedIndex, ClusterId, SOFTWARE_VERSION, TimestampMs, TopicId, TopicName};
 
 use super::*;
 use crate::raft_log::DiskDirectory;
@@ -125,4 +126,22 @@ fn power_loss_at_any_moment_leaves_a_whole_snapshot() {
             assert!(applied == AppliedIndex(2) || !written, "reported and lost, crash at {at}");
         }
     }
+}
+
+/// What a later version of Ottla leaves in a cluster whose level was raised.
+#[test]
+fn a_snapshot_of_a_level_that_is_not_known_is_refused_and_stays() {
+    let (folder, snapshots) = on_disk();
+    let mut newer = state(3);
+    let level = FeatureLevel(NEWEST.0 + 1);
+    let body = CommandBody::RaiseFeatureLevel { to: level };
+    newer.apply(AppliedIndex(4), &Command { time: TimestampMs(4), body });
+    let name = snapshot_name(AppliedIndex(4));
+    file::write(&*snapshots.directory, &name, &newer, b"meta").unwrap();
+    let error = snapshots.open().unwrap_err();
+    assert!(matches!(error, SnapshotError::OtherVersion { .. }), "{error}");
+    let line = error.to_string();
+    assert!(line.contains(&format!("feature level {level}")), "{line}");
+    assert!(line.ends_with(&format!("(written by ottla {SOFTWARE_VERSION})")), "{line}");
+    assert_eq!(names(&folder), [name]);
 }

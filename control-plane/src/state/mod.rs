@@ -53,6 +53,7 @@ mod digest;
 pub mod dirty;
 mod expiry;
 pub mod extents;
+mod feature_level;
 pub mod groups;
 pub mod invariants;
 mod load;
@@ -248,6 +249,9 @@ impl State {
                 Answer::Done
             }
             CommandBody::StepTime(step) => Answer::TimeStepped(self.step_time(*step)),
+            CommandBody::RaiseFeatureLevel { to } => {
+                Answer::FeatureLevel(self.raise_feature_level(*to))
+            }
         }
     }
 

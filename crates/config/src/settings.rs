@@ -91,6 +91,10 @@ section! {
         /// missing from it, up to this entry of the log. A start that finds such a copy is refused
         /// and names the number; it concerns no other copy.
         accept_loss_up_to: Option<u64> = "";
+        /// Raise the cluster's feature level to this at the start. It says what the log and the state may
+        /// hold: raise it when every node runs a version of Ottla that knows it, and no node has to go
+        /// back to an older one. It never falls; a new cluster has the newest level of its first node.
+        raise_feature_level_to: Option<u16> = "";
         /// Step the time that records are stamped with to the wall clock, forward or backward, at a
         /// start on the day from this time on, in seconds since 1970 (what `date +%s` says where the
         /// clock is right). For a cluster whose clock was wrong: without it, its time follows the wall

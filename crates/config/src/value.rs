@@ -130,6 +130,7 @@ macro_rules! integer {
 
 integer!(i16);
 integer!(i32);
+integer!(u16);
 integer!(u32);
 integer!(u64);
 

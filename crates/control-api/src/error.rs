@@ -11,6 +11,8 @@ pub enum CallErrorKind {
     RetryUnknown,
     /// The control plane is going away for good (this process stops).
     ShuttingDown,
+    /// The cluster's feature level does not allow it: no use to retry until it is raised.
+    Unsupported,
     /// A defect: not the caller's fault and no use to retry.
     Internal,
 }
@@ -27,6 +29,18 @@ pub enum CallError {
     /// The control plane stops.
     #[error("the control plane is shutting down")]
     ShuttingDown,
+    /// The call needs a higher feature level than the cluster has: some of its nodes may run a version
+    /// that does not know it.
+    #[error(
+        "this needs feature level {needed}, and the cluster has {level}: raise it when all nodes run a \
+         version that knows it"
+    )]
+    FeatureLevel {
+        /// What the call needs.
+        needed: u16,
+        /// What the cluster has.
+        level: u16,
+    },
     /// An answer that makes no sense.
     #[error("the control plane answered nonsense: {0}")]
     Internal(String),
@@ -39,6 +53,7 @@ impl CallError {
             Self::Unavailable(_) => CallErrorKind::Retry,
             Self::OutcomeUnknown(_) => CallErrorKind::RetryUnknown,
             Self::ShuttingDown => CallErrorKind::ShuttingDown,
+            Self::FeatureLevel { .. } => CallErrorKind::Unsupported,
             Self::Internal(_) => CallErrorKind::Internal,
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! key     00  (before every record)
-//! value   magic "OTCP" · version u16 = 3 · cluster u128 · applied u64 · digest u128
-//!         · meta bytes · CRC-32C of all before u32
+//! value   magic "OTCP" · version u16 = 4 · feature level u16 · version of Ottla (24 bytes, see
+//!         software) · cluster u128 · applied u64 · digest u128 · meta bytes
+//!         · CRC-32C of all before u32
 //! ```
 //!
 //! It is written in the same batch as the records that it speaks of, so that the tree always holds
@@ -11,19 +12,25 @@
 
 use ottla_model::{AppliedIndex, ClusterId};
 
-use crate::codec::{DecodeError, Reader, Result, check_version, put_bytes};
+use crate::codec::{DecodeError, Reader, Result, check_feature_level, check_version, put_bytes};
+use crate::feature_level::FeatureLevel;
+use crate::software::Software;
 
 /// The head's key.
 pub const CHECKPOINT_HEAD_KEY: [u8; 1] = [0];
 /// The first bytes of the head's value.
 pub const CHECKPOINT_MAGIC: [u8; 4] = *b"OTCP";
-/// The only version that is written and read. The ones before it, which were never released, kept
-/// offsets under the ids of their groups.
-pub const CHECKPOINT_VERSION: u16 = 3;
+/// The only version that is written and read. The ones before it, which were never released, did not
+/// say who wrote them.
+pub const CHECKPOINT_VERSION: u16 = 4;
 
 /// Which state the tree holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointHead {
+    /// The feature level of the state. A version that knows less cannot read the records.
+    pub feature_level: FeatureLevel,
+    /// The version of Ottla that wrote it.
+    pub software: Software,
     /// The cluster.
     pub cluster: ClusterId,
     /// Index of the last log entry that is part of the state.
@@ -37,9 +44,11 @@ pub struct CheckpointHead {
 impl CheckpointHead {
     /// The value's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.meta.len());
+        let mut out = Vec::with_capacity(96 + self.meta.len());
         out.extend_from_slice(&CHECKPOINT_MAGIC);
         out.extend_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.feature_level.0.to_le_bytes());
+        out.extend_from_slice(&self.software.to_bytes());
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         out.extend_from_slice(&self.applied.0.to_le_bytes());
         out.extend_from_slice(&self.digest.to_le_bytes());
@@ -64,8 +73,16 @@ impl CheckpointHead {
         if stored != computed {
             return Err(DecodeError::BadChecksum { what: WHAT, stored, computed });
         }
-        check_version("the checkpoint", r.u16(WHAT)?, CHECKPOINT_VERSION)?;
+        let (version, feature_level) = (r.u16(WHAT)?, FeatureLevel(r.u16(WHAT)?));
+        let software = Software::read(&mut r);
+        let known = check_version("the checkpoint", version, CHECKPOINT_VERSION)
+            .and_then(|()| check_feature_level(feature_level));
+        if let Err(error) = known {
+            return Err(software.map_or(error.clone(), |software| error.written_by(software)));
+        }
         let head = Self {
+            feature_level,
+            software: software?,
             cluster: ClusterId(r.u128(WHAT)?),
             applied: AppliedIndex(r.u64(WHAT)?),
             digest: r.u128(WHAT)?,

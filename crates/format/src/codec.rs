@@ -12,7 +12,11 @@
 
 use std::cmp::Ordering;
 
+use ottla_model::SOFTWARE_VERSION;
 use thiserror::Error;
+
+use crate::feature_level::{FeatureLevel, NEWEST};
+use crate::software::Software;
 
 /// Why bytes could not be decoded. All of them mean: these bytes are damaged or not ours.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -66,6 +70,31 @@ pub enum DecodeError {
         /// The lowest version that can be read.
         oldest: u16,
     },
+    /// Written by a newer version of Ottla: this one does not know such a thing.
+    #[error("{what} {value} is not known to this version of ottla")]
+    Unknown {
+        /// Of which things.
+        what: &'static str,
+        /// Its number.
+        value: u64,
+    },
+    /// What follows may be anything that a newer version of Ottla knows.
+    #[error(
+        "the cluster has feature level {level}, and this is ottla {SOFTWARE_VERSION}, which knows \
+         levels up to {NEWEST}: start a newer version"
+    )]
+    FeatureLevel {
+        /// The cluster's level.
+        level: FeatureLevel,
+    },
+    /// One of the errors that mean another version, with the one that wrote the file.
+    #[error("{error} (written by ottla {software})")]
+    WrittenBy {
+        /// The version that wrote the file.
+        software: Software,
+        /// What this one says.
+        error: Box<DecodeError>,
+    },
     /// A checksum does not fit its bytes.
     #[error("{what}: the checksum is {stored:08x}, the bytes have {computed:08x}")]
     BadChecksum {
@@ -90,6 +119,46 @@ pub enum DecodeError {
         /// The field.
         what: &'static str,
     },
+}
+
+impl DecodeError {
+    /// Whether the bytes are well and another version of Ottla wrote them.
+    pub fn is_of_another_version(&self) -> bool {
+        match self {
+            Self::UnsupportedVersion { .. }
+            | Self::OutdatedVersion { .. }
+            | Self::Unknown { .. }
+            | Self::FeatureLevel { .. } => true,
+            Self::WrittenBy { error, .. } => error.is_of_another_version(),
+            _ => false,
+        }
+    }
+
+    /// Whether the cluster has a feature level that this version does not know.
+    pub fn is_of_newer_level(&self) -> bool {
+        match self {
+            Self::FeatureLevel { .. } => true,
+            Self::WrittenBy { error, .. } => error.is_of_newer_level(),
+            _ => false,
+        }
+    }
+
+    /// Adds which version wrote the bytes, where that explains the error.
+    #[must_use]
+    pub fn written_by(self, software: Software) -> Self {
+        match self {
+            Self::WrittenBy { .. } => self,
+            _ if self.is_of_another_version() => {
+                Self::WrittenBy { software, error: Box::new(self) }
+            }
+            _ => self,
+        }
+    }
+}
+
+/// Refuses a level that this version does not know.
+pub fn check_feature_level(level: FeatureLevel) -> Result<()> {
+    if level <= NEWEST { Ok(()) } else { Err(DecodeError::FeatureLevel { level }) }
 }
 
 /// Refuses every version but one, and says whether it is too new or too old.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::command_texts::TextTooLong;
+use crate::feature_level::FeatureLevel;
 
 use bytes::Bytes;
 use ottla_model::{
@@ -73,6 +74,12 @@ pub enum CommandBody {
     },
     /// Records are stamped with another time from now on, which no clock has counted up to.
     StepTime(StepTime),
+    /// The log and the state may hold from now on what this level allows; see
+    /// [`crate::feature_level`]. Answered with [`Answer::FeatureLevel`].
+    RaiseFeatureLevel {
+        /// The level; refused when it is lower than the present one.
+        to: FeatureLevel,
+    },
 }
 
 /// See [`CommandBody::RegisterBroker`]. Answered with [`Answer::Registered`].
@@ -340,6 +347,8 @@ pub enum Answer {
     GroupStored(std::result::Result<(), Fenced>),
     /// To [`CommandBody::StepTime`]: whether time was stepped.
     TimeStepped(bool),
+    /// To [`CommandBody::RaiseFeatureLevel`].
+    FeatureLevel(std::result::Result<(), LevelRefusal>),
     /// To commands that cannot fail.
     Done,
     /// To a command with a text that the state does not keep. Nothing was changed.
@@ -349,6 +358,16 @@ pub enum Answer {
 /// The author's epoch is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fenced;
+
+/// Why the feature level was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LevelRefusal {
+    /// It would have been lowered: what the log and the state hold may need the present one.
+    Lower {
+        /// The present level.
+        current: FeatureLevel,
+    },
+}
 
 /// Why a registration was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

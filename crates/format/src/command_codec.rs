@@ -1,7 +1,7 @@
 //! The bytes of a [`Command`] in the Raft log.
 //!
 //! ```text
-//! command   version u8 · time zigzag · kind u8 · body
+//! command   kind u8 · version u8 · time zigzag · body
 //!
 //! 1  RegisterBroker       broker zigzag · nonce u64 · broker profile
 //! 2  FenceBroker          author
@@ -20,10 +20,11 @@
 //!                         the state's records)
 //! 12 Tick
 //! 13 ForgetObjects        list of (id zigzag, as the difference to the one before)
-//! 14 AcceptLoss           (version 2)
-//! 15 ExpireGroups         until zigzag (version 2)
-//! 16 ExpireProducers      until zigzag (version 2)
-//! 17 StepTime             wall zigzag · accepted u8: 0 or 1 (version 3)
+//! 14 AcceptLoss
+//! 15 ExpireGroups         until zigzag
+//! 16 ExpireProducers      until zigzag
+//! 17 StepTime             wall zigzag · accepted u8: 0 or 1
+//! 18 RaiseFeatureLevel    to varint
 //!
 //! author    broker zigzag · broker epoch varint
 //! object    seq varint · attempt varint · size varint · list of batch
@@ -38,8 +39,9 @@
 //!           [base sequence zigzag]   only with bit 3: has a producer
 //! ```
 //!
-//! A command has the lowest version that knows its kind: 1 up to kind 13, 2 up to kind 16, 3 from
-//! there on.
+//! Each kind has versions of its own, all 1 today. A command is written in the lowest version that can
+//! express it, and read in no other. Kind and version come first, in all versions, so that what is not
+//! known is named before anything else is read (see [`crate::feature_level`]).
 //!
 //! A commit is most of the log, so its batches are written as what differs from the batch before;
 //! the first of a command differs from all zeros. A batch of a steady idempotent producer takes
@@ -58,79 +60,79 @@ use ottla_model::{
 
 use commit_objects::{put_commit_objects, read_commit_objects};
 
-use crate::codec::{DecodeError, Reader, Result, put_flag, put_text, put_varint, put_zigzag};
+use crate::codec::{
+    DecodeError, Reader, Result, check_feature_level, put_flag, put_text, put_varint, put_zigzag,
+};
 use crate::command::{
     AbandonObject, AllocateProducerIds, Command, CommandBody, CommitOffsets, CreatePartitions,
     CreateTopic, PutGroup, RegisterBroker, StepTime,
 };
+use crate::command_kind::CommandKind;
+use crate::feature_level::{self, FeatureLevel};
 use crate::state::{
     put_committed_offset, put_group_kind, put_group_metadata, put_profile, read_committed_offset,
     read_group_kind, read_group_metadata, read_profile,
 };
 
-/// The highest version that this code writes and reads.
-pub const COMMAND_VERSION: u8 = 3;
-
-const REGISTER_BROKER: u8 = 1;
-const FENCE_BROKER: u8 = 2;
-const DRAIN_BROKER: u8 = 3;
-const COMMIT_OBJECTS: u8 = 4;
-const ABANDON_OBJECT: u8 = 5;
-const CREATE_TOPIC: u8 = 6;
-const DELETE_TOPIC: u8 = 7;
-const CREATE_PARTITIONS: u8 = 8;
-const ALLOCATE_PRODUCER_IDS: u8 = 9;
-const COMMIT_OFFSETS: u8 = 10;
-const PUT_GROUP: u8 = 11;
-const TICK: u8 = 12;
-const FORGET_OBJECTS: u8 = 13;
-const ACCEPT_LOSS: u8 = 14;
-const EXPIRE_GROUPS: u8 = 15;
-const EXPIRE_PRODUCERS: u8 = 16;
-const STEP_TIME: u8 = 17;
-
 /// The fewest bytes that a list item can take, for [`Reader::count`].
 const CONFIG_BYTES_MIN: usize = 2;
 const OFFSET_BYTES_MIN: usize = 20;
 
-/// The lowest version that knows a kind of command.
-fn version_of(kind: u8) -> u8 {
-    match kind {
-        0..=FORGET_OBJECTS => 1,
-        ACCEPT_LOSS..=EXPIRE_PRODUCERS => 2,
-        _ => 3,
+/// The version of a body's encoding: the lowest one that can express it.
+fn version_of(body: &CommandBody) -> u8 {
+    match body {
+        CommandBody::RegisterBroker(_)
+        | CommandBody::FenceBroker(_)
+        | CommandBody::DrainBroker(_)
+        | CommandBody::CommitObjects(_)
+        | CommandBody::AbandonObject(_)
+        | CommandBody::CreateTopic(_)
+        | CommandBody::DeleteTopic(_)
+        | CommandBody::CreatePartitions(_)
+        | CommandBody::AllocateProducerIds(_)
+        | CommandBody::CommitOffsets(_)
+        | CommandBody::PutGroup(_)
+        | CommandBody::Tick
+        | CommandBody::ForgetObjects(_)
+        | CommandBody::AcceptLoss
+        | CommandBody::ExpireGroups { .. }
+        | CommandBody::ExpireProducers { .. }
+        | CommandBody::StepTime(_)
+        | CommandBody::RaiseFeatureLevel { .. } => 1,
     }
 }
 
-fn kind_of(body: &CommandBody) -> u8 {
-    match body {
-        CommandBody::RegisterBroker(_) => REGISTER_BROKER,
-        CommandBody::FenceBroker(_) => FENCE_BROKER,
-        CommandBody::DrainBroker(_) => DRAIN_BROKER,
-        CommandBody::CommitObjects(_) => COMMIT_OBJECTS,
-        CommandBody::AbandonObject(_) => ABANDON_OBJECT,
-        CommandBody::CreateTopic(_) => CREATE_TOPIC,
-        CommandBody::DeleteTopic(_) => DELETE_TOPIC,
-        CommandBody::CreatePartitions(_) => CREATE_PARTITIONS,
-        CommandBody::AllocateProducerIds(_) => ALLOCATE_PRODUCER_IDS,
-        CommandBody::CommitOffsets(_) => COMMIT_OFFSETS,
-        CommandBody::PutGroup(_) => PUT_GROUP,
-        CommandBody::Tick => TICK,
-        CommandBody::ForgetObjects(_) => FORGET_OBJECTS,
-        CommandBody::AcceptLoss => ACCEPT_LOSS,
-        CommandBody::ExpireGroups { .. } => EXPIRE_GROUPS,
-        CommandBody::ExpireProducers { .. } => EXPIRE_PRODUCERS,
-        CommandBody::StepTime(_) => STEP_TIME,
+impl CommandBody {
+    /// The feature level that a cluster must have for this to be proposed.
+    pub fn needed_level(&self) -> FeatureLevel {
+        let level = feature_level::of_command(self.kind(), version_of(self));
+        level.expect("what is written is in the table: a test encodes every kind")
+    }
+}
+
+/// Reads what every command begins with, and refuses what this version of Ottla does not know.
+fn read_kind(r: &mut Reader<'_>) -> Result<(CommandKind, u8)> {
+    let number = r.u8("command kind")?;
+    let version = r.u8("command version")?;
+    let kind = CommandKind::of_number(number);
+    let kind = kind.ok_or(DecodeError::Unknown { what: "command kind", value: number.into() })?;
+    match feature_level::of_command(kind, version) {
+        Some(_) => Ok((kind, version)),
+        None if version == 0 => Err(DecodeError::Invalid { what: "command version", value: 0 }),
+        None => {
+            let supported = feature_level::newest_of_command(kind);
+            let (found, supported) = (version.into(), supported.into());
+            Err(DecodeError::UnsupportedVersion { what: kind.name(), found, supported })
+        }
     }
 }
 
 impl Command {
     /// Appends the command's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let kind = kind_of(&self.body);
-        out.push(version_of(kind));
+        out.push(self.body.kind() as u8);
+        out.push(version_of(&self.body));
         put_zigzag(out, self.time.0);
-        out.push(kind);
         match &self.body {
             CommandBody::RegisterBroker(register) => put_register_broker(out, register),
             CommandBody::FenceBroker(author) | CommandBody::DrainBroker(author) => {
@@ -168,72 +170,79 @@ impl Command {
                 put_zigzag(out, step.wall.0);
                 put_flag(out, step.is_accepted);
             }
+            CommandBody::RaiseFeatureLevel { to } => put_varint(out, u64::from(to.0)),
         }
+    }
+
+    /// Says whether this version of Ottla knows what encoded bytes begin with: cheap, for all commands of
+    /// a log.
+    ///
+    /// # Errors
+    /// One that [is of another version](DecodeError::is_of_another_version) when it does not. Damage
+    /// further behind is not looked for.
+    pub fn check_known(bytes: &[u8]) -> Result<()> {
+        let mut r = Reader::new(bytes);
+        let (kind, _) = read_kind(&mut r)?;
+        if kind == CommandKind::RaiseFeatureLevel {
+            r.zigzag("command time")?;
+            check_feature_level(read_level(&mut r)?)?;
+        }
+        Ok(())
     }
 
     /// Reads a command that fills `bytes` exactly.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let r = &mut reader;
-        let version = r.u8("command version")?;
-        if !(1..=COMMAND_VERSION).contains(&version) {
-            return Err(DecodeError::UnsupportedVersion {
-                what: "command",
-                found: u16::from(version),
-                supported: u16::from(COMMAND_VERSION),
-            });
-        }
+        let (kind, _) = read_kind(r)?;
         let time = TimestampMs(r.zigzag("command time")?);
-        let kind = r.u8("command kind")?;
-        if version != version_of(kind) {
-            return Err(DecodeError::Invalid { what: "command kind", value: i128::from(kind) });
-        }
         let body = match kind {
-            REGISTER_BROKER => CommandBody::RegisterBroker(read_register_broker(r)?),
-            FENCE_BROKER => CommandBody::FenceBroker(read_author(r)?),
-            DRAIN_BROKER => CommandBody::DrainBroker(read_author(r)?),
-            COMMIT_OBJECTS => CommandBody::CommitObjects(read_commit_objects(r)?),
-            ABANDON_OBJECT => CommandBody::AbandonObject(AbandonObject {
+            CommandKind::RegisterBroker => CommandBody::RegisterBroker(read_register_broker(r)?),
+            CommandKind::FenceBroker => CommandBody::FenceBroker(read_author(r)?),
+            CommandKind::DrainBroker => CommandBody::DrainBroker(read_author(r)?),
+            CommandKind::CommitObjects => CommandBody::CommitObjects(read_commit_objects(r)?),
+            CommandKind::AbandonObject => CommandBody::AbandonObject(AbandonObject {
                 author: read_author(r)?,
                 frontier: ObjectSeq(r.varint("frontier")?),
                 seq: ObjectSeq(r.varint("object sequence")?),
             }),
-            CREATE_TOPIC => CommandBody::CreateTopic(read_create_topic(r)?),
-            DELETE_TOPIC => CommandBody::DeleteTopic(read_topic(r)?),
-            CREATE_PARTITIONS => CommandBody::CreatePartitions(CreatePartitions {
+            CommandKind::CreateTopic => CommandBody::CreateTopic(read_create_topic(r)?),
+            CommandKind::DeleteTopic => CommandBody::DeleteTopic(read_topic(r)?),
+            CommandKind::CreatePartitions => CommandBody::CreatePartitions(CreatePartitions {
                 topic: read_topic(r)?,
                 total: r.narrow_zigzag("partition total")?,
             }),
-            ALLOCATE_PRODUCER_IDS => CommandBody::AllocateProducerIds(AllocateProducerIds {
-                author: read_author(r)?,
-                count: r.narrow("producer id count")?,
-            }),
-            COMMIT_OFFSETS => CommandBody::CommitOffsets(read_commit_offsets(r)?),
-            PUT_GROUP => CommandBody::PutGroup(PutGroup {
+            CommandKind::AllocateProducerIds => {
+                CommandBody::AllocateProducerIds(AllocateProducerIds {
+                    author: read_author(r)?,
+                    count: r.narrow("producer id count")?,
+                })
+            }
+            CommandKind::CommitOffsets => CommandBody::CommitOffsets(read_commit_offsets(r)?),
+            CommandKind::PutGroup => CommandBody::PutGroup(PutGroup {
                 author: read_author(r)?,
                 group: GroupId::from(r.text("group id")?),
                 kind: read_group_kind(r)?,
                 metadata: read_group_metadata(r)?,
             }),
-            TICK => CommandBody::Tick,
-            FORGET_OBJECTS => CommandBody::ForgetObjects(read_object_ids(r)?),
-            ACCEPT_LOSS => CommandBody::AcceptLoss,
-            EXPIRE_GROUPS => CommandBody::ExpireGroups { until: read_until(r)? },
-            EXPIRE_PRODUCERS => CommandBody::ExpireProducers { until: read_until(r)? },
-            STEP_TIME => CommandBody::StepTime(StepTime {
+            CommandKind::Tick => CommandBody::Tick,
+            CommandKind::ForgetObjects => CommandBody::ForgetObjects(read_object_ids(r)?),
+            CommandKind::AcceptLoss => CommandBody::AcceptLoss,
+            CommandKind::ExpireGroups => CommandBody::ExpireGroups { until: read_until(r)? },
+            CommandKind::ExpireProducers => CommandBody::ExpireProducers { until: read_until(r)? },
+            CommandKind::StepTime => CommandBody::StepTime(StepTime {
                 wall: TimestampMs(r.zigzag("wall clock")?),
                 is_accepted: r.flag("accepted step")?,
             }),
-            other => {
-                return Err(DecodeError::Invalid {
-                    what: "command kind",
-                    value: i128::from(other),
-                });
-            }
+            CommandKind::RaiseFeatureLevel => CommandBody::RaiseFeatureLevel { to: read_level(r)? },
         };
         reader.finish("command")?;
         Ok(Self { time, body })
     }
+}
+
+fn read_level(r: &mut Reader<'_>) -> Result<FeatureLevel> {
+    Ok(FeatureLevel(r.narrow("feature level")?))
 }
 
 fn read_until(r: &mut Reader<'_>) -> Result<TimestampMs> {

@@ -57,7 +57,8 @@ impl CommandBody {
             | Self::AcceptLoss
             | Self::ExpireGroups { .. }
             | Self::ExpireProducers { .. }
-            | Self::StepTime(_) => Ok(()),
+            | Self::StepTime(_)
+            | Self::RaiseFeatureLevel { .. } => Ok(()),
         }
     }
 }

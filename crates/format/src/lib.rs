@@ -13,7 +13,9 @@ pub mod checksum;
 pub mod codec;
 pub mod command;
 pub mod command_codec;
+pub mod command_kind;
 pub mod command_texts;
+pub mod feature_level;
 #[cfg(test)]
 mod golden;
 pub mod limits;
@@ -22,5 +24,6 @@ pub mod object;
 pub mod raft_entry;
 pub mod raft_log;
 pub mod snapshot;
+pub mod software;
 pub mod state;
 pub mod vote;

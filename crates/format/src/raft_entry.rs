@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, Reader, Result, put_flag, put_text, put_varint};
+use crate::command::Command;
 
 /// The version of [`AppliedRecord`] that is written.
 const APPLIED_VERSION: u8 = 2;
@@ -180,6 +181,17 @@ impl Entry {
         }
     }
 
+    /// Says whether this version of Ottla knows the entry's command; see [`Command::check_known`].
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_known(&self) -> Result<()> {
+        match &self.payload {
+            Payload::Command(bytes) => Command::check_known(bytes),
+            Payload::Blank | Payload::Membership(_) => Ok(()),
+        }
+    }
+
     /// Reads one that fills `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
@@ -192,7 +204,7 @@ impl Entry {
             }
             2 => Payload::Membership(Membership::decode(&mut reader)?),
             kind => {
-                return Err(DecodeError::Invalid { what: "entry kind", value: i128::from(kind) });
+                return Err(DecodeError::Unknown { what: "entry kind", value: kind.into() });
             }
         };
         reader.finish("entry")?;

@@ -3,13 +3,14 @@
 //! ```text
 //! segment file
 //!   0   4  magic "OTRL"
-//!   4   2  version = 1
+//!   4   2  version = 2
 //!   6   2  zero
-//!   8  16  cluster id
-//!  24   8  node: its Raft id
-//!  32   8  start: the log position of this file's first byte
-//!  40   4  CRC-32C of bytes 0..40
-//!  44      frames, without gaps
+//!   8  24  version of Ottla that writes it (see software)
+//!  32  16  cluster id
+//!  48   8  node: its Raft id
+//!  56   8  start: the log position of this file's first byte
+//!  64   4  CRC-32C of bytes 0..64
+//!  68      frames, without gaps
 //!
 //! frame
 //!   0   4  CRC-32C of bytes 4..32
@@ -35,21 +36,27 @@
 //! so that intact frames can be found again behind damaged ones. Both parts of a frame have a
 //! checksum of their own: the length is verified before it is used.
 //!
+//! One version of Ottla writes a segment; another one begins the next. So whatever stands in a segment
+//! that a reader does not know, the header says who knows it. Header and checksum stay in their places
+//! in all versions.
+//!
 //! `synced` is what tells a torn tail from damage. Frames above every recorded `synced` may be
 //! missing or torn after a power loss, and nobody was told that they are safe; a bad frame below
 //! one was once on disk and is damage.
 
 use ottla_model::ClusterId;
 
-use crate::codec::{DecodeError, Reader, Result};
+use crate::codec::{DecodeError, Reader, Result, check_version};
 use crate::raft_entry::{Entry, LogId};
+use crate::software::Software;
 
 /// The first bytes of a segment.
 pub const SEGMENT_MAGIC: [u8; 4] = *b"OTRL";
-/// The version that is written, and the highest that is read.
-pub const SEGMENT_VERSION: u16 = 1;
+/// The only version that is written and read. Version 1, which was never released, did not say who
+/// wrote it.
+pub const SEGMENT_VERSION: u16 = 2;
 /// Length of a segment's header.
-pub const SEGMENT_HEADER_BYTES: usize = 44;
+pub const SEGMENT_HEADER_BYTES: usize = 68;
 /// Length of a frame without its body.
 pub const FRAME_HEADER_BYTES: usize = 32;
 /// The longest body a writer may write or a reader accepts: far above the largest command, far
@@ -62,6 +69,8 @@ pub type LogPosition = u64;
 /// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// The version of Ottla that writes the segment.
+    pub software: Software,
     /// The cluster the log belongs to.
     pub cluster: ClusterId,
     /// The node whose log it is, by its Raft id.
@@ -106,11 +115,12 @@ impl SegmentHeader {
         let mut out = [0; SEGMENT_HEADER_BYTES];
         out[0..4].copy_from_slice(&SEGMENT_MAGIC);
         out[4..6].copy_from_slice(&SEGMENT_VERSION.to_le_bytes());
-        out[8..24].copy_from_slice(&self.cluster.0.to_le_bytes());
-        out[24..32].copy_from_slice(&self.node.to_le_bytes());
-        out[32..40].copy_from_slice(&self.start.to_le_bytes());
-        let crc = crc32c::crc32c(&out[0..40]);
-        out[40..44].copy_from_slice(&crc.to_le_bytes());
+        out[8..32].copy_from_slice(&self.software.to_bytes());
+        out[32..48].copy_from_slice(&self.cluster.0.to_le_bytes());
+        out[48..56].copy_from_slice(&self.node.to_le_bytes());
+        out[56..64].copy_from_slice(&self.start.to_le_bytes());
+        let crc = crc32c::crc32c(&out[0..64]);
+        out[64..68].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
@@ -129,18 +139,16 @@ impl SegmentHeader {
         // The checksum comes before the version: a flipped bit there is damage, not a new format.
         check_crc("raft log segment header", covered, Reader::new(crc).u32("checksum")?)?;
         let version = reader.u16("version")?;
-        if version != SEGMENT_VERSION {
-            return Err(DecodeError::UnsupportedVersion {
-                what: "the raft log",
-                found: version,
-                supported: SEGMENT_VERSION,
-            });
-        }
         let reserved = reader.u16("reserved")?;
+        let software = Software::read(&mut reader);
+        if let Err(error) = check_version("the raft log", version, SEGMENT_VERSION) {
+            return Err(software.map_or(error.clone(), |software| error.written_by(software)));
+        }
         if reserved != 0 {
             return Err(DecodeError::Invalid { what: "reserved", value: i128::from(reserved) });
         }
         Ok(Self {
+            software: software?,
             cluster: ClusterId(reader.u128("cluster")?),
             node: reader.u64("node")?,
             start: reader.u64("start")?,
@@ -221,7 +229,7 @@ impl Frame {
             4 => Self::Purged(LogId::decode(&mut reader)?),
             5 => Self::Synced,
             kind => {
-                return Err(DecodeError::Invalid { what: "frame kind", value: i128::from(kind) });
+                return Err(DecodeError::Unknown { what: "frame kind", value: kind.into() });
             }
         };
         reader.finish("frame body")?;
@@ -290,7 +298,8 @@ mod tests {
     use crate::raft_entry::tests::{id, membership};
 
     fn header() -> SegmentHeader {
-        SegmentHeader { cluster: ClusterId(0x0123_4567_89ab_cdef << 64 | 5), node: 1, start: 4096 }
+        let cluster = ClusterId(0x0123_4567_89ab_cdef << 64 | 5);
+        SegmentHeader { software: Software::new("1.2.3"), cluster, node: 1, start: 4096 }
     }
 
     fn frames() -> Vec<Frame> {
@@ -339,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_golden_segment_is_read_and_written_byte_for_byte() {
-        crate::golden::check("raft_log_v1.bin", &segment());
+        crate::golden::check("raft_log_v2.bin", &segment());
         assert_eq!(decode_all(&segment()).unwrap(), frames());
     }
 
@@ -386,14 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_named() {
+    fn a_newer_version_is_named_with_the_ottla_that_wrote_it() {
         let mut bytes = header().encode();
-        bytes[4] = 2;
-        let crc = crc32c::crc32c(&bytes[..40]);
-        bytes[40..].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(
-            SegmentHeader::decode(&bytes),
-            Err(DecodeError::UnsupportedVersion { found: 2, .. })
-        ));
+        bytes[4] = 3;
+        let crc = crc32c::crc32c(&bytes[..64]);
+        bytes[64..].copy_from_slice(&crc.to_le_bytes());
+        let error = SegmentHeader::decode(&bytes).unwrap_err();
+        assert!(error.is_of_another_version());
+        let line = error.to_string();
+        assert!(line.contains("format version 3") && line.contains("ottla 1.2.3"), "{line}");
     }
 }

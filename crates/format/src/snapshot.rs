@@ -3,15 +3,16 @@
 //! ```text
 //! header
 //!   0   4  magic "OTSN"
-//!   4   2  version = 3
-//!   6   2  zero
-//!   8  16  cluster id
-//!  24   8  applied: index of the last log entry that is part of it
-//!  32  16  state digest
-//!  48   4  meta length
-//!  52   4  CRC-32C of meta
-//!  56   4  CRC-32C of bytes 0..56
-//!  60      meta: what the log needs to go on from here; opaque to this format
+//!   4   2  version = 4
+//!   6   2  feature level of the state
+//!   8  24  version of Ottla that wrote it (see software)
+//!  32  16  cluster id
+//!  48   8  applied: index of the last log entry that is part of it
+//!  56  16  state digest
+//!  72   4  meta length
+//!  76   4  CRC-32C of meta
+//!  80   4  CRC-32C of bytes 0..80
+//!  84      meta: what the log needs to go on from here; opaque to this format
 //!
 //! block, any number of them
 //!   0   4  payload length, not 0
@@ -36,15 +37,17 @@
 
 use ottla_model::{AppliedIndex, ClusterId};
 
-use crate::codec::{DecodeError, Reader, Result, check_version, put_bytes};
+use crate::codec::{DecodeError, Reader, Result, check_feature_level, check_version, put_bytes};
+use crate::feature_level::FeatureLevel;
+use crate::software::Software;
 
 /// The first bytes of a snapshot.
 pub const SNAPSHOT_MAGIC: [u8; 4] = *b"OTSN";
-/// The only version that is written and read. The ones before it, which were never released, kept
-/// offsets under the ids of their groups.
-pub const SNAPSHOT_VERSION: u16 = 3;
-/// Length of the header without its meta.
-pub const SNAPSHOT_HEADER_BYTES: usize = 60;
+/// The only version that is written and read. The ones before it, which were never released, did not
+/// say who wrote them.
+pub const SNAPSHOT_VERSION: u16 = 4;
+/// Length of the header without its meta. It and the checksum's place stay the same in all versions.
+pub const SNAPSHOT_HEADER_BYTES: usize = 84;
 /// Length of a block's header, and of the part of the footer that stands in its place.
 pub const SNAPSHOT_BLOCK_HEADER_BYTES: usize = 16;
 /// Length of what follows in a footer.
@@ -60,6 +63,10 @@ pub const SNAPSHOT_META_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What stands before the meta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotHeader {
+    /// The feature level of the state. A version that knows less cannot read the records.
+    pub feature_level: FeatureLevel,
+    /// The version of Ottla that wrote it.
+    pub software: Software,
     /// The cluster whose state it is.
     pub cluster: ClusterId,
     /// Index of the last log entry that is part of it.
@@ -71,10 +78,16 @@ pub struct SnapshotHeader {
 }
 
 impl SnapshotHeader {
-    /// A header for this meta, at most [`SNAPSHOT_META_BYTES_MAX`] long.
-    pub fn new(cluster: ClusterId, applied: AppliedIndex, digest: u128, meta: &[u8]) -> Self {
+    /// A header that this build writes, for this meta, at most [`SNAPSHOT_META_BYTES_MAX`] long.
+    pub fn new(
+        cluster: ClusterId,
+        applied: AppliedIndex,
+        (digest, feature_level): (u128, FeatureLevel),
+        meta: &[u8],
+    ) -> Self {
         let (meta_length, meta_crc) = (meta.len() as u32, crc32c::crc32c(meta));
-        Self { cluster, applied, digest, meta_length, meta_crc }
+        let software = Software::THIS;
+        Self { feature_level, software, cluster, applied, digest, meta_length, meta_crc }
     }
 
     /// How many bytes of meta follow the header.
@@ -87,7 +100,8 @@ impl SnapshotHeader {
         let mut out = Vec::with_capacity(SNAPSHOT_HEADER_BYTES);
         out.extend_from_slice(&SNAPSHOT_MAGIC);
         out.extend_from_slice(&SNAPSHOT_VERSION.to_le_bytes());
-        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&self.feature_level.0.to_le_bytes());
+        out.extend_from_slice(&self.software.to_bytes());
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         out.extend_from_slice(&self.applied.0.to_le_bytes());
         out.extend_from_slice(&self.digest.to_le_bytes());
@@ -108,9 +122,16 @@ impl SnapshotHeader {
         }
         let version = r.u16(WHAT)?;
         check(WHAT, bytes)?;
-        check_version("a snapshot", version, SNAPSHOT_VERSION)?;
-        zero(r.u16(WHAT)?.into())?;
+        let feature_level = FeatureLevel(r.u16(WHAT)?);
+        let software = Software::read(&mut r);
+        let known = check_version("a snapshot", version, SNAPSHOT_VERSION)
+            .and_then(|()| check_feature_level(feature_level));
+        if let Err(error) = known {
+            return Err(software.map_or(error.clone(), |software| error.written_by(software)));
+        }
         let header = Self {
+            feature_level,
+            software: software?,
             cluster: ClusterId(r.u128(WHAT)?),
             applied: AppliedIndex(r.u64(WHAT)?),
             digest: r.u128(WHAT)?,
@@ -280,8 +301,9 @@ mod tests {
     use super::*;
 
     fn file() -> Vec<u8> {
-        let mut out =
-            SnapshotHeader::new(ClusterId(0xc1), AppliedIndex(77), 0xd1, b"meta").encode();
+        let digest = (0xd1, FeatureLevel(1));
+        let header = SnapshotHeader::new(ClusterId(0xc1), AppliedIndex(77), digest, b"meta");
+        let mut out = SnapshotHeader { software: Software::new("1.2.3"), ..header }.encode();
         out.extend_from_slice(b"meta");
         for number in 0..2u8 {
             let mut payload = Vec::new();
@@ -331,25 +353,29 @@ mod tests {
 
     #[test]
     fn the_golden_snapshot_is_read_and_written_byte_for_byte() {
-        crate::golden::check("snapshot_v3.bin", &file());
+        crate::golden::check("snapshot_v4.bin", &file());
         let records = read(&file()).unwrap();
         assert_eq!(records.len(), 4);
         assert_eq!(records[2], (vec![1, 1], b"value".to_vec()));
     }
 
     #[test]
-    fn a_snapshot_of_another_version_is_named_as_such() {
-        let of_version = |version: u16| {
+    fn a_snapshot_of_another_version_or_a_higher_level_is_named_with_the_ottla_that_wrote_it() {
+        let with = |at: usize, value: u16| {
             let mut bytes = [0; SNAPSHOT_HEADER_BYTES];
             bytes.copy_from_slice(&file()[..SNAPSHOT_HEADER_BYTES]);
-            bytes[4..6].copy_from_slice(&version.to_le_bytes());
-            let crc = crc32c::crc32c(&bytes[..56]);
-            bytes[56..60].copy_from_slice(&crc.to_le_bytes());
-            SnapshotHeader::decode(&bytes).unwrap_err()
+            bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            let crc = crc32c::crc32c(&bytes[..80]);
+            bytes[80..].copy_from_slice(&crc.to_le_bytes());
+            let error = SnapshotHeader::decode(&bytes).unwrap_err();
+            assert!(error.is_of_another_version());
+            let line = error.to_string();
+            assert!(line.ends_with("(written by ottla 1.2.3)"), "{line}");
+            line
         };
-        let what = "a snapshot";
-        assert_eq!(of_version(2), DecodeError::OutdatedVersion { what, found: 2, oldest: 3 });
-        assert_eq!(of_version(4), DecodeError::UnsupportedVersion { what, found: 4, supported: 3 });
+        assert!(with(4, 3).contains("version 3, which was never released"));
+        assert!(with(4, 5).contains("format version 5"));
+        assert!(with(6, 2).contains("feature level 2") && with(6, 2).contains("up to 1"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod calls;
 mod damage;
 mod data_dir;
+mod feature_level;
 mod restart;
 mod sessions;
 mod world;

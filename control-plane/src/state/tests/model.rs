@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla_format::command::*;
+use ottla_format::feature_level::FeatureLevel;
 use ottla_model::*;
 
 use crate::state::semantics::{PRODUCER_EXPIRY_MS, PRODUCER_IDS_SKIPPED};
@@ -53,6 +54,8 @@ pub(super) struct Run {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) time: i64,
+    /// Every level that was asked for.
+    levels: Vec<FeatureLevel>,
     /// What is added to the time for records.
     wall_offset: i64,
     /// Every run there ever was, by epoch less one.
@@ -96,6 +99,12 @@ impl Model {
     pub(super) fn has_group(&self, group: &GroupId) -> bool {
         let has_members = self.groups.get(group).is_some_and(|g| !g.members.is_empty());
         has_members || self.offsets.keys().any(|(of, _)| of == group)
+    }
+
+    fn raise(&mut self, to: FeatureLevel) -> Result<(), LevelRefusal> {
+        let current = self.levels.iter().max().copied().unwrap_or(FeatureLevel::NONE);
+        self.levels.push(to);
+        if to < current { Err(LevelRefusal::Lower { current }) } else { Ok(()) }
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm per command")]
@@ -146,6 +155,7 @@ impl Model {
                 self.expire_groups(until.0);
                 Answer::Done
             }
+            CommandBody::RaiseFeatureLevel { to } => Answer::FeatureLevel(self.raise(*to)),
             CommandBody::StepTime(step) => {
                 let is_empty = self.topics.is_empty()
                     && self.forgotten.len() as u64 == self.objects

@@ -2,6 +2,7 @@
 
 use ottla_control_api::FindExtents;
 use ottla_format::command::*;
+use ottla_format::feature_level::FeatureLevel;
 use ottla_format::limits::GROUP_ID_BYTES_MAX;
 use ottla_format::state::ObjectStatus;
 use ottla_model::*;
@@ -33,6 +34,7 @@ enum Op {
     AcceptLoss,
     ExpireGroups { ago: i64 },
     ExpireProducers { ago: i64 },
+    Raise { to: u16 },
     Reload,
 }
 
@@ -105,6 +107,7 @@ fn an_op() -> impl Strategy<Value = Op> {
         1 => Just(Op::AcceptLoss),
         2 => (0i64..2_000).prop_map(|ago| Op::ExpireGroups { ago }),
         1 => (0i64..2_000).prop_map(|ago| Op::ExpireProducers { ago }),
+        1 => (0u16..4).prop_map(|to| Op::Raise { to }),
         1 => Just(Op::Reload),
     ]
 }
@@ -238,6 +241,7 @@ impl World {
             Op::ExpireGroups { ago } => {
                 CommandBody::ExpireGroups { until: TimestampMs(self.time - ago) }
             }
+            Op::Raise { to } => CommandBody::RaiseFeatureLevel { to: FeatureLevel(*to) },
             Op::Reload => CommandBody::Tick,
         }
     }

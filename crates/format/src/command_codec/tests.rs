@@ -71,13 +71,9 @@ fn profile() -> BrokerProfile {
     }
 }
 
-/// One command of each kind.
+/// One command of each kind. Only ever added to, like the golden file that holds them.
 fn samples() -> Vec<Command> {
-    [samples_v1(), samples_v2(), samples_v3()].concat()
-}
-
-/// The kinds of version 1, as in its golden file.
-fn samples_v1() -> Vec<Command> {
+    let (until, wall) = (TimestampMs(1_699_000_000_000), TimestampMs(1_764_545_734_000));
     timed(vec![
         CommandBody::RegisterBroker(RegisterBroker {
             broker: BrokerId(1),
@@ -143,25 +139,12 @@ fn samples_v1() -> Vec<Command> {
         }),
         CommandBody::Tick,
         CommandBody::ForgetObjects(vec![ObjectId(3), ObjectId(4), ObjectId(1_000)]),
-    ])
-}
-
-/// The kinds that version 2 added. Only ever added to, like the golden file that holds them.
-fn samples_v2() -> Vec<Command> {
-    let until = TimestampMs(1_699_000_000_000);
-    timed(vec![
         CommandBody::AcceptLoss,
         CommandBody::ExpireGroups { until },
         CommandBody::ExpireProducers { until },
-    ])
-}
-
-/// The kind that version 3 added. Only ever added to, like the golden file that holds it.
-fn samples_v3() -> Vec<Command> {
-    let wall = TimestampMs(1_764_545_734_000);
-    timed(vec![
         CommandBody::StepTime(StepTime { wall, is_accepted: true }),
         CommandBody::StepTime(StepTime { wall: TimestampMs(-1), is_accepted: false }),
+        CommandBody::RaiseFeatureLevel { to: FeatureLevel(300) },
     ])
 }
 
@@ -178,18 +161,27 @@ fn encoded(command: &Command) -> Vec<u8> {
 
 #[test]
 fn golden_commands_are_read_and_written_byte_for_byte() {
-    let all = [(samples_v1(), "v1"), (samples_v2(), "v2"), (samples_v3(), "v3")];
-    for (samples, version) in all {
-        let mut written = Vec::new();
-        for command in &samples {
-            put_bytes(&mut written, &encoded(command));
-        }
-        crate::golden::check(&format!("commands_{version}.bin"), &written);
-        let mut golden = Reader::new(&written);
-        for command in samples {
-            assert_eq!(Command::decode(golden.bytes("command").unwrap()).unwrap(), command);
-        }
-        golden.finish("golden file").unwrap();
+    let mut written = Vec::new();
+    for command in &samples() {
+        put_bytes(&mut written, &encoded(command));
+    }
+    crate::golden::check("commands_v1.bin", &written);
+    let mut golden = Reader::new(&written);
+    for command in samples() {
+        let bytes = golden.bytes("command").unwrap();
+        assert_eq!(Command::decode(bytes).unwrap(), command);
+    }
+    golden.finish("golden file").unwrap();
+}
+
+#[test]
+fn every_kind_is_among_the_samples_and_has_a_level() {
+    let samples = samples();
+    for kind in CommandKind::ALL {
+        assert!(samples.iter().any(|sample| sample.body.kind() == kind), "no sample of {kind:?}");
+    }
+    for sample in samples {
+        assert!(sample.body.needed_level() <= feature_level::NEWEST, "{sample:?}");
     }
 }
 
@@ -220,20 +212,43 @@ fn a_flip_of_any_bit_is_an_error_or_another_command() {
 }
 
 #[test]
-fn a_newer_version_is_named() {
-    let mut bytes = encoded(&samples()[0]);
-    bytes[0] = 4;
-    let error = Command::decode(&bytes).unwrap_err();
-    assert!(matches!(error, DecodeError::UnsupportedVersion { found: 4, .. }));
+fn a_kind_or_version_of_a_newer_ottla_is_named() {
+    let judged = |kind: u8, version: u8| {
+        let mut bytes = encoded(&samples()[0]);
+        (bytes[0], bytes[1]) = (kind, version);
+        let error = Command::decode(&bytes).unwrap_err();
+        assert_eq!(Command::check_known(&bytes).as_ref(), Err(&error));
+        error
+    };
+    assert_eq!(judged(200, 1), DecodeError::Unknown { what: "command kind", value: 200 });
+    let newer = DecodeError::UnsupportedVersion { what: "register_broker", found: 2, supported: 1 };
+    assert_eq!(judged(1, 2), newer);
+    assert!(judged(200, 1).is_of_another_version() && judged(1, 2).is_of_another_version());
+    assert!(!judged(1, 0).is_of_another_version(), "no version is 0");
 }
 
 #[test]
-fn a_kind_has_one_version() {
+fn a_raise_beyond_what_this_version_knows_is_named() {
+    let raise = |to| {
+        encoded(&Command {
+            time: TimestampMs(0),
+            body: CommandBody::RaiseFeatureLevel { to: FeatureLevel(to) },
+        })
+    };
+    let newest = feature_level::NEWEST.0;
+    assert_eq!(Command::check_known(&raise(newest)), Ok(()));
+    let error = Command::check_known(&raise(newest + 1)).unwrap_err();
+    assert_eq!(error, DecodeError::FeatureLevel { level: FeatureLevel(newest + 1) });
+    assert!(error.is_of_another_version());
+}
+
+#[test]
+fn a_command_is_read_in_the_version_that_it_is_written_in_and_no_other() {
     for command in samples() {
         let mut bytes = encoded(&command);
-        let own = bytes[0];
-        for other in (1..=COMMAND_VERSION).filter(|version| *version != own) {
-            bytes[0] = other;
+        let own = bytes[1];
+        for other in (0..=own + 2).filter(|version| *version != own) {
+            bytes[1] = other;
             assert!(Command::decode(&bytes).is_err(), "{command:?} as version {other}");
         }
     }
@@ -241,7 +256,7 @@ fn a_kind_has_one_version() {
 
 #[test]
 fn a_claimed_count_reserves_no_memory() {
-    let mut bytes = vec![1, 0, COMMIT_OBJECTS, 2, 1, 0];
+    let mut bytes = vec![CommandKind::CommitObjects as u8, 1, 0, 2, 1, 0];
     put_varint(&mut bytes, u64::from(u32::MAX));
     assert!(matches!(Command::decode(&bytes), Err(DecodeError::Truncated { .. })));
 }
@@ -315,10 +330,10 @@ proptest! {
 
     #[test]
     fn any_bytes_decode_without_panic(
-        kind in 0u8..18,
+        kind in 0u8..20,
         rest in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let mut bytes = vec![version_of(kind), 0, kind];
+        let mut bytes = vec![kind, 1, 0];
         bytes.extend(rest);
         if let Ok(command) = Command::decode(&bytes) {
             // Canonical: what is accepted is what would be written.

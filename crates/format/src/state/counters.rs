@@ -3,12 +3,13 @@
 use ottla_model::{BrokerEpoch, GroupNumber, ObjectId, ProducerId, TimestampMs};
 
 use crate::codec::{Reader, Result, put_varint, put_zigzag};
+use crate::feature_level::FeatureLevel;
 
-/// What is next to be given out, and the replicated time.
+/// What is next to be given out, the replicated time, and the feature level.
 ///
 /// ```text
 /// time zigzag · wall offset zigzag · next broker epoch varint · next object varint
-/// · next producer id zigzag · next group varint
+/// · next producer id zigzag · next group varint · feature level varint
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
@@ -25,6 +26,8 @@ pub struct Counters {
     pub next_producer_id: ProducerId,
     /// The number of the next group.
     pub next_group: GroupNumber,
+    /// What the log and the state may hold.
+    pub feature_level: FeatureLevel,
 }
 
 impl Counters {
@@ -36,6 +39,7 @@ impl Counters {
         next_object: ObjectId(0),
         next_producer_id: ProducerId(0),
         next_group: GroupNumber(0),
+        feature_level: FeatureLevel::NONE,
     };
 
     /// The time that records are stamped with (`LogAppendTime`).
@@ -51,6 +55,7 @@ impl Counters {
         put_varint(out, self.next_object.0);
         put_zigzag(out, self.next_producer_id.0);
         put_varint(out, self.next_group.0);
+        put_varint(out, u64::from(self.feature_level.0));
     }
 
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
@@ -61,6 +66,7 @@ impl Counters {
             next_object: ObjectId(r.varint("next object")?),
             next_producer_id: ProducerId(r.zigzag("next producer id")?),
             next_group: GroupNumber(r.varint("next group")?),
+            feature_level: FeatureLevel(r.narrow("feature level")?),
         })
     }
 }

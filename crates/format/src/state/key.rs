@@ -148,10 +148,7 @@ impl StateKey {
             10 => Self::GroupOffset(GroupNumber(read_u64(r)?), read_partition(r)?),
             11 => Self::DeletedTopics,
             other => {
-                return Err(DecodeError::Invalid {
-                    what: "state key kind (written by a newer version of ottla?)",
-                    value: i128::from(other),
-                });
+                return Err(DecodeError::Unknown { what: "state key kind", value: other.into() });
             }
         };
         reader.finish("state key")?;

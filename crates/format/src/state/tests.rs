@@ -14,7 +14,9 @@ use crate::codec::{DecodeError, Reader, put_bytes};
 use crate::command::{
     BatchOutcome, BatchRefusal, CommittedOffset, GroupKind, GroupMetadata, ObjectOutcome,
 };
+use crate::feature_level::FeatureLevel;
 use crate::golden;
+use crate::software::Software;
 
 fn extent(at: i64) -> ExtentEntry {
     ExtentEntry {
@@ -107,6 +109,7 @@ fn samples() -> Vec<StateRecord> {
             next_object: ObjectId(300),
             next_producer_id: ProducerId(2_000),
             next_group: GroupNumber(9),
+            feature_level: FeatureLevel(1),
         }),
         StateRecord::Topic(
             TopicId(0xa),
@@ -143,6 +146,8 @@ fn samples() -> Vec<StateRecord> {
 
 fn head() -> CheckpointHead {
     CheckpointHead {
+        feature_level: FeatureLevel(1),
+        software: Software::new("1.2.3"),
         cluster: ottla_model::ClusterId(0xc1),
         applied: ottla_model::AppliedIndex(77),
         digest: 0xd1,
@@ -165,7 +170,7 @@ fn golden_records_are_read_and_written_byte_for_byte() {
         put_bytes(&mut written, &value);
     }
     // Named after the version of the snapshots that hold these records.
-    golden::check("state_v3.bin", &written);
+    golden::check("state_v4.bin", &written);
     let mut golden = Reader::new(&written);
     for record in samples() {
         let key = golden.bytes("key").unwrap();
@@ -224,7 +229,7 @@ fn a_flip_of_any_bit_is_an_error_or_another_record() {
 #[test]
 fn a_record_of_an_unknown_kind_is_an_error() {
     let error = StateRecord::decode(&[12, 0, 0], &[]).unwrap_err();
-    assert!(matches!(error, DecodeError::Invalid { value: 12, .. }));
+    assert!(matches!(error, DecodeError::Unknown { value: 12, .. }));
 }
 
 #[test]
@@ -246,7 +251,7 @@ fn a_producer_remembers_its_last_five_batches() {
 
 #[test]
 fn the_golden_checkpoint_head_is_read_and_written_byte_for_byte() {
-    golden::check("checkpoint_head_v3.bin", &head().encode());
+    golden::check("checkpoint_head_v4.bin", &head().encode());
     assert_eq!(CheckpointHead::decode(&head().encode()).unwrap(), head());
 }
 

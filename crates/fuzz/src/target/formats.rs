@@ -133,7 +133,7 @@ fn seal_segment(bytes: &mut [u8]) {
         return;
     };
     seal_end(header);
-    let mut position = number(header, 32) as u64 + SEGMENT_HEADER_BYTES as u64;
+    let mut position = number(header, 56) as u64 + SEGMENT_HEADER_BYTES as u64;
     while let Some((head, body)) = rest.split_first_chunk_mut::<FRAME_HEADER_BYTES>() {
         let length = number(head, 8).min(body.len());
         let (body, behind) = body.split_at_mut(length);
@@ -226,9 +226,9 @@ fn seal_snapshot(bytes: &mut [u8]) {
     let Some((header, rest)) = bytes.split_first_chunk_mut::<SNAPSHOT_HEADER_BYTES>() else {
         return;
     };
-    let (meta, mut rest) = rest.split_at_mut(number(header, 48).min(rest.len()));
-    header[48..52].copy_from_slice(&(meta.len() as u32).to_le_bytes());
-    header[52..56].copy_from_slice(&crc32c::crc32c(meta).to_le_bytes());
+    let (meta, mut rest) = rest.split_at_mut(number(header, 72).min(rest.len()));
+    header[72..76].copy_from_slice(&(meta.len() as u32).to_le_bytes());
+    header[76..80].copy_from_slice(&crc32c::crc32c(meta).to_le_bytes());
     seal_end(header);
     while let Some((head, behind)) = rest.split_first_chunk_mut::<SNAPSHOT_BLOCK_HEADER_BYTES>() {
         let length = number(head, 0).min(behind.len());

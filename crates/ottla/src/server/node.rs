@@ -10,6 +10,7 @@ use ottla_control_plane::service::{
     Controller, ControllerOptions, OpenedController, StartError as ControllerError,
 };
 use ottla_env::{Clock, Random, net};
+use ottla_format::feature_level::FeatureLevel;
 use ottla_model::ClusterId;
 use ottla_object_io::Store;
 use ottla_storage::cache::Cache;
@@ -197,6 +198,8 @@ async fn open_controller(
     controller.address = options.broker.internal.to_string();
     controller.offsets_retention = options.offsets_retention;
     controller.condemned_delay = options.condemned_delay;
+    let raise_to = options.controller.raise_feature_level_to;
+    controller.raise_feature_level_to = raise_to.map(FeatureLevel);
     controller.accept_clock_step_at = options.controller.accept_clock_step_at;
     controller.disk = options.store.disk.clone();
     controller.log.segment_bytes = options.controller.log_file_size.0;
