@@ -1,4 +1,9 @@
 //! The state digest: a sum of hashes, so that it can be adjusted entry by entry in any order.
+//!
+//! It is over content. An entry is hashed in the lowest version of its encoding that can express it,
+//! whatever version the record has in which it is stored (see `ottla_format::state::StoredValue`). So
+//! nodes of two versions of Ottla have equal digests of equal states, also when one of them loaded the
+//! state from what an older one wrote.
 
 use ottla_format::state::StateKey;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -67,5 +72,70 @@ impl Digest {
         put_value(&mut self.scratch);
         self.scratch.extend_from_slice(&key_length.to_le_bytes());
         xxh3_128_with_seed(&self.scratch, SEED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_format::codec::{Reader, Result, put_varint};
+    use ottla_format::state::{StoredValue, put_chunk, put_value};
+    use ottla_model::{Offset, PartitionId, PartitionIndex, TopicId};
+
+    use super::*;
+
+    /// An entry of chunks, to which version 2 added something.
+    struct Entry {
+        at: u64,
+        /// Absent in version 1.
+        more: u64,
+    }
+
+    impl StoredValue for Entry {
+        fn version(&self) -> u8 {
+            if self.more == 0 { 1 } else { 2 }
+        }
+
+        fn put_body(&self, version: u8, out: &mut Vec<u8>) {
+            put_varint(out, self.at);
+            if version >= 2 {
+                put_varint(out, self.more);
+            }
+        }
+
+        fn read_body(version: u8, r: &mut Reader<'_>) -> Result<Self> {
+            let at = r.varint("at")?;
+            Ok(Self { at, more: if version >= 2 { r.varint("more")? } else { 0 } })
+        }
+    }
+
+    /// The versions of these chunks when they are stored, and the digest of the state that is loaded
+    /// from them.
+    fn stored_and_loaded(chunks: &[&[(u64, u64)]]) -> (Vec<u8>, u128) {
+        let topic = TopicId(1);
+        let partition = PartitionId { topic, index: PartitionIndex(0) };
+        let (mut versions, mut digest) = (Vec::new(), Digest::default());
+        for chunk in chunks {
+            let entries: Vec<Entry> = chunk.iter().map(|&(at, more)| Entry { at, more }).collect();
+            let mut stored = Vec::new();
+            put_chunk(&mut stored, &entries, |entry| entry, |_, _| {});
+            let mut r = Reader::new(&stored);
+            let version = r.u8("version").unwrap();
+            versions.push(version);
+            for _ in 0..r.count(1, "count").unwrap() {
+                let entry = Entry::read_body(version, &mut r).unwrap();
+                let key = StateKey::Extents(partition, Offset(entry.at as i64));
+                digest.add(&key, |out| put_value(out, &entry));
+            }
+        }
+        (versions, digest.sum())
+    }
+
+    #[test]
+    fn equal_states_have_equal_digests_in_whatever_versions_they_are_stored() {
+        let (old, of_old) = stored_and_loaded(&[&[(1, 0), (2, 0)], &[(3, 7)]]);
+        let (new, of_new) = stored_and_loaded(&[&[(1, 0), (2, 0), (3, 7)]]);
+        assert_eq!((old.as_slice(), new.as_slice()), (&[1, 2][..], &[2][..]));
+        assert_eq!(of_old, of_new);
+        assert_ne!(of_old, stored_and_loaded(&[&[(1, 0), (2, 7), (3, 0)]]).1);
     }
 }

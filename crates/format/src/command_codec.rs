@@ -64,15 +64,18 @@ use crate::codec::{
     DecodeError, Reader, Result, check_feature_level, put_flag, put_text, put_varint, put_zigzag,
 };
 use crate::command::{
-    AbandonObject, AllocateProducerIds, Command, CommandBody, CommitOffsets, CreatePartitions,
-    CreateTopic, PutGroup, RegisterBroker, StepTime,
+    AbandonObject, AllocateProducerIds, Command, CommandBody, CommitOffsets, CommittedOffset,
+    CreatePartitions, CreateTopic, PutGroup, RegisterBroker, StepTime,
 };
 use crate::command_kind::CommandKind;
 use crate::feature_level::{self, FeatureLevel};
 use crate::state::{
-    put_committed_offset, put_group_kind, put_group_metadata, put_profile, read_committed_offset,
-    read_group_kind, read_group_metadata, read_profile,
+    StoredValue, put_group_kind, put_group_metadata, put_profile, read_group_kind,
+    read_group_metadata, read_profile,
 };
+
+/// The version of the values of records that version 1 of a command has in it.
+const VALUES_VERSION: u8 = 1;
 
 /// The fewest bytes that a list item can take, for [`Reader::count`].
 const CONFIG_BYTES_MIN: usize = 2;
@@ -337,7 +340,7 @@ fn put_commit_offsets(out: &mut Vec<u8>, commit: &CommitOffsets) {
     for (partition, offset) in &commit.offsets {
         put_topic(out, partition.topic);
         put_zigzag(out, i64::from(partition.index.0));
-        put_committed_offset(out, offset);
+        offset.put_body(VALUES_VERSION, out);
     }
 }
 
@@ -349,7 +352,8 @@ fn read_commit_offsets(r: &mut Reader<'_>) -> Result<CommitOffsets> {
     for _ in 0..count {
         let topic = read_topic(r)?;
         let index = PartitionIndex(r.narrow_zigzag("partition index")?);
-        offsets.push((PartitionId { topic, index }, read_committed_offset(r)?));
+        offsets
+            .push((PartitionId { topic, index }, CommittedOffset::read_body(VALUES_VERSION, r)?));
     }
     Ok(CommitOffsets { author, group, offsets })
 }

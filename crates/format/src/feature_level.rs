@@ -28,6 +28,7 @@
 use std::fmt;
 
 use crate::command_kind::CommandKind;
+use crate::state::StateKeyKind;
 
 /// A feature level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +74,35 @@ pub const COMMANDS: &[(CommandKind, u8, FeatureLevel)] = &[
     (CommandKind::RaiseFeatureLevel, 1, FeatureLevel::NONE),
 ];
 
+/// Which level a version of a stored value needs.
+pub const VALUES: &[(StateKeyKind, u8, FeatureLevel)] = &[
+    // A cluster without a level has counters, too.
+    (StateKeyKind::Counters, 1, FeatureLevel::NONE),
+    (StateKeyKind::Topic, 1, LEVEL_1),
+    (StateKeyKind::Partition, 1, LEVEL_1),
+    (StateKeyKind::Extents, 1, LEVEL_1),
+    (StateKeyKind::Producer, 1, LEVEL_1),
+    (StateKeyKind::Objects, 1, LEVEL_1),
+    (StateKeyKind::Broker, 1, LEVEL_1),
+    (StateKeyKind::Outcome, 1, LEVEL_1),
+    (StateKeyKind::Group, 1, LEVEL_1),
+    (StateKeyKind::GroupOffset, 1, LEVEL_1),
+    (StateKeyKind::DeletedTopics, 1, LEVEL_1),
+];
+
+/// The level that a version of a stored value needs; `None` when this version of Ottla does not know
+/// it.
+pub fn of_value(kind: StateKeyKind, version: u8) -> Option<FeatureLevel> {
+    let row = VALUES.iter().find(|row| (row.0, row.1) == (kind, version));
+    row.map(|(.., level)| *level)
+}
+
+/// The newest version of a stored value that this version of Ottla knows.
+pub fn newest_of_value(kind: StateKeyKind) -> u8 {
+    let versions = VALUES.iter().filter(|row| row.0 == kind).map(|row| row.1);
+    versions.max().unwrap_or_default()
+}
+
 /// The level that a version of a command's body needs; `None` when this version of Ottla does not
 /// know it.
 pub fn of_command(kind: CommandKind, version: u8) -> Option<FeatureLevel> {
@@ -90,18 +120,32 @@ pub fn newest_of_command(kind: CommandKind) -> u8 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_kind_has_rows_without_a_gap_and_none_is_above_the_newest_level() {
-        for (at, kind) in CommandKind::ALL.into_iter().enumerate() {
-            assert_eq!(CommandKind::of_number(kind as u8), Some(kind));
-            assert_eq!(usize::from(kind as u8), at + 1);
-            let rows: Vec<_> = COMMANDS.iter().filter(|row| row.0 == kind).collect();
+    /// Rows of one kind: each version has one, and no later one needs less.
+    fn check<K: Copy + PartialEq + fmt::Debug>(kinds: &[K], table: &[(K, u8, FeatureLevel)]) {
+        for kind in kinds {
+            let rows: Vec<_> = table.iter().filter(|row| row.0 == *kind).collect();
             assert!(!rows.is_empty(), "{kind:?} has no level");
             assert!(rows.iter().map(|row| row.1).eq(1..=rows.len() as u8), "{kind:?}");
             assert!(rows.is_sorted_by_key(|row| row.2), "{kind:?}");
             assert!(rows.iter().all(|row| row.2 <= NEWEST), "{kind:?}");
         }
-        let newest = COMMANDS.iter().map(|row| row.2).max();
+    }
+
+    #[test]
+    fn every_kind_has_rows_without_a_gap_and_none_is_above_the_newest_level() {
+        check(&CommandKind::ALL, COMMANDS);
+        check(&StateKeyKind::ALL, VALUES);
+        let commands = COMMANDS.iter().map(|row| row.2);
+        let newest = commands.chain(VALUES.iter().map(|row| row.2)).max();
         assert_eq!(newest, Some(NEWEST), "a level without anything in it");
+    }
+
+    #[test]
+    fn kinds_are_numbered_from_1() {
+        for (number, kind) in (1..).zip(CommandKind::ALL) {
+            assert_eq!(kind as u8, number);
+            assert_eq!(CommandKind::of_number(number), Some(kind));
+        }
+        assert!(StateKeyKind::ALL.iter().zip(1..).all(|(kind, number)| *kind as u8 == number));
     }
 }

@@ -15,6 +15,8 @@
 //! 0b                                                      list of (topic u128): deleted ones
 //! ```
 //!
+//! Before every value stands the version of its encoding: see [`StoredValue`].
+//!
 //! A group stands under the number that the state gave it. Its id, which a client chose, is in its
 //! own record and nowhere else: a long one is paid for once, and not once per offset.
 //!
@@ -27,7 +29,8 @@
 //!
 //! Extents and objects are stored 256 to a record, the same chunks that the state keeps in memory
 //! (see `ottla-control-plane`), so that a checkpoint rewrites one chunk per touched partition and
-//! not one record per extent. The state digest is taken over single entries, in the same encoding.
+//! not one record per extent. The state digest is taken over single entries, in the
+//! same encoding, each with its own version.
 
 mod broker;
 mod broker_profile;
@@ -39,19 +42,21 @@ mod partition;
 mod producer;
 mod record;
 mod topic;
+mod version;
 
 pub use broker::{BrokerEntry, BrokerStatus, put_outcome};
 pub(crate) use broker_profile::{put_profile, read_profile};
 pub use counters::Counters;
+pub(crate) use group::read_group_metadata;
 pub use group::{GroupEntry, put_committed_offset, put_group_metadata};
 pub(crate) use group::{put_group_kind, read_group_kind};
-pub(crate) use group::{read_committed_offset, read_group_metadata};
 pub use key::{StateKey, StateKeyKind};
 pub use object::{ObjectEntry, ObjectStatus};
 pub use partition::{ExtentEntry, PartitionEntry};
 pub use producer::{ProducerEntry, RECENT_BATCHES, RecentBatch};
 pub use record::{StateRecord, put_deleted_topics, put_extent_chunk, put_object_chunk};
 pub use topic::TopicEntry;
+pub use version::{StoredValue, check_lowest, chunk_version, put_chunk, put_value};
 
 /// How many extents or object slots one chunk holds, in memory and in a record.
 pub const CHUNK_LENGTH: usize = 256;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ottla_model::{BrokerEpoch, BrokerProfile, ObjectSeq, Offset, ProcessNonce, TimestampMs};
 
+use super::version::{StoredValue, put_value};
 use super::{put_profile, read_profile};
 use crate::codec::{DecodeError, Reader, Result, put_flag, put_varint, put_zigzag};
 use crate::command::{BatchOutcome, BatchRefusal, ObjectOutcome};
@@ -49,6 +50,12 @@ const FENCED: u8 = 2;
 impl BrokerEntry {
     /// Appends the value's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+}
+
+impl StoredValue for BrokerEntry {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_varint(out, self.epoch.0);
         out.extend_from_slice(&self.nonce.0.to_le_bytes());
         put_profile(out, &self.profile);
@@ -65,7 +72,7 @@ impl BrokerEntry {
         }
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             epoch: BrokerEpoch(r.varint("broker epoch")?),
             nonce: ProcessNonce(r.u64("broker nonce")?),
@@ -108,29 +115,53 @@ const STALE_PRODUCER_EPOCH: u8 = 4;
 /// Only committed and abandoned objects have an outcome that is kept; the others say that nothing
 /// was changed, and are written as abandoned by no caller.
 pub fn put_outcome(out: &mut Vec<u8>, outcome: &ObjectOutcome) {
-    let ObjectOutcome::Committed(batches) = outcome else {
-        debug_assert_eq!(*outcome, ObjectOutcome::Abandoned, "only decided outcomes are kept");
-        out.push(ABANDONED);
-        return;
-    };
-    out.push(COMMITTED);
-    put_varint(out, batches.len() as u64);
-    for batch in batches.iter() {
-        match batch {
-            BatchOutcome::Appended { base_offset, append_time, log_start } => {
-                out.push(APPENDED);
-                put_stored(out, *base_offset, *append_time, *log_start);
+    put_value(out, outcome);
+}
+
+impl StoredValue for ObjectOutcome {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
+        let ObjectOutcome::Committed(batches) = self else {
+            debug_assert_eq!(*self, ObjectOutcome::Abandoned, "only decided outcomes are kept");
+            out.push(ABANDONED);
+            return;
+        };
+        out.push(COMMITTED);
+        put_varint(out, batches.len() as u64);
+        for batch in batches.iter() {
+            match batch {
+                BatchOutcome::Appended { base_offset, append_time, log_start } => {
+                    out.push(APPENDED);
+                    put_stored(out, *base_offset, *append_time, *log_start);
+                }
+                BatchOutcome::Duplicate { base_offset, append_time, log_start } => {
+                    out.push(DUPLICATE);
+                    put_stored(out, *base_offset, *append_time, *log_start);
+                }
+                BatchOutcome::Refused(refusal) => out.push(match refusal {
+                    BatchRefusal::UnknownPartition => UNKNOWN_PARTITION,
+                    BatchRefusal::OutOfOrderSequence => OUT_OF_ORDER_SEQUENCE,
+                    BatchRefusal::StaleProducerEpoch => STALE_PRODUCER_EPOCH,
+                }),
             }
-            BatchOutcome::Duplicate { base_offset, append_time, log_start } => {
-                out.push(DUPLICATE);
-                put_stored(out, *base_offset, *append_time, *log_start);
-            }
-            BatchOutcome::Refused(refusal) => out.push(match refusal {
-                BatchRefusal::UnknownPartition => UNKNOWN_PARTITION,
-                BatchRefusal::OutOfOrderSequence => OUT_OF_ORDER_SEQUENCE,
-                BatchRefusal::StaleProducerEpoch => STALE_PRODUCER_EPOCH,
-            }),
         }
+    }
+
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
+        match r.u8("outcome kind")? {
+            ABANDONED => return Ok(ObjectOutcome::Abandoned),
+            COMMITTED => {}
+            other => {
+                let value = i128::from(other);
+                return Err(DecodeError::Invalid { what: "outcome kind", value });
+            }
+        }
+        let count = r.count(1, "batch outcome count")?;
+        // An outcome in memory is larger than the fewest bytes it can take: grow with what is read.
+        let mut batches = Vec::new();
+        for _ in 0..count {
+            batches.push(read_batch_outcome(r)?);
+        }
+        Ok(ObjectOutcome::Committed(Arc::from(batches)))
     }
 }
 
@@ -141,24 +172,6 @@ fn put_stored(out: &mut Vec<u8>, base: Offset, append_time: Option<TimestampMs>,
         put_zigzag(out, time.0);
     }
     put_zigzag(out, start.0);
-}
-
-pub(super) fn read_outcome(r: &mut Reader<'_>) -> Result<ObjectOutcome> {
-    match r.u8("outcome kind")? {
-        ABANDONED => return Ok(ObjectOutcome::Abandoned),
-        COMMITTED => {}
-        other => {
-            let value = i128::from(other);
-            return Err(DecodeError::Invalid { what: "outcome kind", value });
-        }
-    }
-    let count = r.count(1, "batch outcome count")?;
-    // An outcome in memory is larger than the fewest bytes it can take: grow with what is read.
-    let mut batches = Vec::new();
-    for _ in 0..count {
-        batches.push(read_batch_outcome(r)?);
-    }
-    Ok(ObjectOutcome::Committed(Arc::from(batches)))
 }
 
 fn read_batch_outcome(r: &mut Reader<'_>) -> Result<BatchOutcome> {

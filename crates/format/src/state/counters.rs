@@ -2,6 +2,7 @@
 
 use ottla_model::{BrokerEpoch, GroupNumber, ObjectId, ProducerId, TimestampMs};
 
+use super::version::{StoredValue, put_value};
 use crate::codec::{Reader, Result, put_varint, put_zigzag};
 use crate::feature_level::FeatureLevel;
 
@@ -49,6 +50,12 @@ impl Counters {
 
     /// Appends the value's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+}
+
+impl StoredValue for Counters {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_zigzag(out, self.time.0);
         put_zigzag(out, self.wall_offset_ms);
         put_varint(out, self.next_broker_epoch.0);
@@ -58,7 +65,7 @@ impl Counters {
         put_varint(out, u64::from(self.feature_level.0));
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             time: TimestampMs(r.zigzag("replicated time")?),
             wall_offset_ms: r.zigzag("wall offset")?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ottla_model::{GroupId, Offset, TimestampMs};
 
+use super::version::{StoredValue, put_value};
 use crate::codec::{
     DecodeError, Reader, Result, put_bytes, put_flag, put_text, put_varint, put_zigzag,
 };
@@ -14,21 +15,26 @@ use crate::command::{CommittedOffset, GroupKind, GroupMember, GroupMetadata};
 const MEMBER_BYTES_MIN: usize = 8;
 const PROTOCOL_BYTES_MIN: usize = 2;
 
-/// Appends a committed offset.
-///
-/// `offset zigzag · leader epoch zigzag · metadata text`
+/// Appends a committed offset as a record has it.
 pub fn put_committed_offset(out: &mut Vec<u8>, offset: &CommittedOffset) {
-    put_zigzag(out, offset.offset.0);
-    put_zigzag(out, i64::from(offset.leader_epoch));
-    put_text(out, &offset.metadata);
+    put_value(out, offset);
 }
 
-pub(crate) fn read_committed_offset(r: &mut Reader<'_>) -> Result<CommittedOffset> {
-    Ok(CommittedOffset {
-        offset: Offset(r.zigzag("committed offset")?),
-        leader_epoch: r.narrow_zigzag("leader epoch")?,
-        metadata: r.text("offset metadata")?.into(),
-    })
+/// `offset zigzag · leader epoch zigzag · metadata text`
+impl StoredValue for CommittedOffset {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
+        put_zigzag(out, self.offset.0);
+        put_zigzag(out, i64::from(self.leader_epoch));
+        put_text(out, &self.metadata);
+    }
+
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            offset: Offset(r.zigzag("committed offset")?),
+            leader_epoch: r.narrow_zigzag("leader epoch")?,
+            metadata: r.text("offset metadata")?.into(),
+        })
+    }
 }
 
 /// A group without its offsets.
@@ -49,6 +55,17 @@ pub struct GroupEntry {
 impl GroupEntry {
     /// Appends the value's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+
+    /// Whether members are in it.
+    pub fn has_members(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| !metadata.members.is_empty())
+    }
+}
+
+impl StoredValue for GroupEntry {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_text(out, self.id.as_str());
         put_group_kind(out, self.kind);
         put_flag(out, self.idle_since.is_some());
@@ -61,7 +78,7 @@ impl GroupEntry {
         }
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         let id = GroupId::from(r.text("group id")?);
         let kind = read_group_kind(r)?;
         let is_idle = r.flag("idle group")?;
@@ -69,11 +86,6 @@ impl GroupEntry {
         let has_metadata = r.flag("group metadata")?;
         let metadata = if has_metadata { Some(Arc::new(read_group_metadata(r)?)) } else { None };
         Ok(Self { id, kind, idle_since, metadata })
-    }
-
-    /// Whether members are in it.
-    pub fn has_members(&self) -> bool {
-        self.metadata.as_ref().is_some_and(|metadata| !metadata.members.is_empty())
     }
 }
 

@@ -34,6 +34,40 @@ pub enum StateKeyKind {
     DeletedTopics = 11,
 }
 
+impl StateKeyKind {
+    /// All of them, in the order of their numbers, which begin at 1.
+    pub const ALL: [Self; 11] = [
+        Self::Counters,
+        Self::Topic,
+        Self::Partition,
+        Self::Extents,
+        Self::Producer,
+        Self::Objects,
+        Self::Broker,
+        Self::Outcome,
+        Self::Group,
+        Self::GroupOffset,
+        Self::DeletedTopics,
+    ];
+
+    /// What an error calls a value of this kind.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counters => "the value of the counters",
+            Self::Topic => "the value of a topic",
+            Self::Partition => "the value of a partition",
+            Self::Extents => "a chunk of extents",
+            Self::Producer => "the value of a producer",
+            Self::Objects => "a chunk of objects",
+            Self::Broker => "the value of a broker",
+            Self::Outcome => "the outcome of an object",
+            Self::Group => "the value of a group",
+            Self::GroupOffset => "the value of a committed offset",
+            Self::DeletedTopics => "the list of deleted topics",
+        }
+    }
+}
+
 /// What a record is about. No key holds a text: clients choose texts, and what repeats in keys must be
 /// short.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +98,23 @@ pub enum StateKey {
 }
 
 impl StateKey {
+    /// The kind of the record.
+    pub fn kind(&self) -> StateKeyKind {
+        match self {
+            Self::Counters => StateKeyKind::Counters,
+            Self::Topic(_) => StateKeyKind::Topic,
+            Self::Partition(_) => StateKeyKind::Partition,
+            Self::Extents(..) => StateKeyKind::Extents,
+            Self::Producer(..) => StateKeyKind::Producer,
+            Self::Objects(_) => StateKeyKind::Objects,
+            Self::Broker(_) => StateKeyKind::Broker,
+            Self::Outcome(..) => StateKeyKind::Outcome,
+            Self::Group(_) => StateKeyKind::Group,
+            Self::GroupOffset(..) => StateKeyKind::GroupOffset,
+            Self::DeletedTopics => StateKeyKind::DeletedTopics,
+        }
+    }
+
     /// Appends the key's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {

@@ -4,6 +4,7 @@ use ottla_model::{
     Attempt, BrokerAuthor, BrokerEpoch, BrokerId, ObjectName, ObjectSeq, ProcessNonce, TimestampMs,
 };
 
+use super::version::{StoredValue, put_value};
 use crate::codec::{DecodeError, Reader, Result, put_varint, put_zigzag};
 
 /// Whether an object is in use.
@@ -49,6 +50,12 @@ const CONDEMNED: u8 = 1;
 impl ObjectEntry {
     /// Appends the entry's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+}
+
+impl StoredValue for ObjectEntry {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_zigzag(out, i64::from(self.name.author.broker.0));
         put_varint(out, self.name.author.epoch.0);
         out.extend_from_slice(&self.name.nonce.0.to_le_bytes());
@@ -66,7 +73,7 @@ impl ObjectEntry {
         }
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         let broker = BrokerId(r.narrow_zigzag("object broker")?);
         let epoch = BrokerEpoch(r.varint("object broker epoch")?);
         let name = ObjectName {

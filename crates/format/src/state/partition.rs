@@ -2,6 +2,7 @@
 
 use ottla_model::{BytePosition, ObjectId, Offset, TimestampMs};
 
+use super::version::{StoredValue, put_value};
 use crate::codec::{DecodeError, Reader, Result, put_flag, put_varint, put_zigzag};
 
 /// A partition's offsets.
@@ -20,12 +21,18 @@ pub struct PartitionEntry {
 impl PartitionEntry {
     /// Appends the value's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+}
+
+impl StoredValue for PartitionEntry {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_zigzag(out, self.log_start.0);
         put_zigzag(out, self.next_offset.0);
         put_varint(out, self.extents);
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             log_start: Offset(r.zigzag("log start")?),
             next_offset: Offset(r.zigzag("next offset")?),
@@ -75,6 +82,12 @@ impl ExtentEntry {
 
     /// Appends the entry's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+}
+
+impl StoredValue for ExtentEntry {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_zigzag(out, self.base_offset.0);
         put_varint(out, self.last_offset.0.wrapping_sub(self.base_offset.0) as u64);
         put_varint(out, self.object.0);
@@ -84,7 +97,7 @@ impl ExtentEntry {
         put_flag(out, self.log_append);
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         let base_offset = r.zigzag("extent base offset")?;
         let delta: i64 = r.narrow("extent last offset")?;
         let last_offset = base_offset

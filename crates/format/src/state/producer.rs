@@ -2,6 +2,7 @@
 
 use ottla_model::{Offset, ProducerEpoch, Sequence, TimestampMs};
 
+use super::version::{StoredValue, put_value};
 use crate::codec::{DecodeError, Reader, Result, put_varint, put_zigzag};
 
 /// How many batches of a producer are remembered: as many as it may have in flight (KIP-98,
@@ -79,6 +80,12 @@ impl ProducerEntry {
 
     /// Appends the value's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+}
+
+impl StoredValue for ProducerEntry {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_zigzag(out, i64::from(self.epoch.0));
         put_zigzag(out, self.last_use.0);
         out.push(self.count);
@@ -90,7 +97,7 @@ impl ProducerEntry {
         }
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         let epoch = ProducerEpoch(r.narrow_zigzag("producer epoch")?);
         let mut entry = Self::new(epoch);
         entry.last_use = TimestampMs(r.zigzag("producer last use")?);

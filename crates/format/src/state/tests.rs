@@ -233,6 +233,29 @@ fn a_record_of_an_unknown_kind_is_an_error() {
 }
 
 #[test]
+fn every_kind_is_among_the_samples() {
+    let samples = samples();
+    for kind in StateKeyKind::ALL {
+        assert!(samples.iter().any(|sample| sample.key().kind() == kind), "no sample of {kind:?}");
+    }
+}
+
+#[test]
+fn a_version_that_is_not_known_is_named() {
+    for record in samples() {
+        let (key, mut value) = encoded(&record);
+        assert_eq!(value[0], record.version());
+        value[0] = 9;
+        let error = StateRecord::decode(&key, &value).unwrap_err();
+        let (what, supported) = (record.key().kind().name(), record.version().into());
+        assert_eq!(error, DecodeError::UnsupportedVersion { what, found: 9, supported });
+        value[0] = 0;
+        let error = StateRecord::decode(&key, &value).unwrap_err();
+        assert!(!error.is_of_another_version(), "no version is 0: {error}");
+    }
+}
+
+#[test]
 fn an_empty_or_too_long_chunk_is_an_error() {
     let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
     for length in [0, 257] {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ottla_model::TopicName;
 
+use super::version::{StoredValue, put_value};
 use crate::codec::{Reader, Result, put_text, put_zigzag};
 use crate::command_codec::{put_configs, read_configs, read_topic_name};
 
@@ -25,13 +26,19 @@ pub struct TopicEntry {
 impl TopicEntry {
     /// Appends the value's bytes.
     pub fn put(&self, out: &mut Vec<u8>) {
+        put_value(out, self);
+    }
+}
+
+impl StoredValue for TopicEntry {
+    fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
         put_text(out, self.name.as_str());
         put_zigzag(out, i64::from(self.partitions));
         put_zigzag(out, i64::from(self.replication_factor));
         put_configs(out, &self.configs);
     }
 
-    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self> {
+    fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             name: read_topic_name(r)?,
             partitions: r.narrow_zigzag("partition count")?,
