@@ -4,6 +4,7 @@ mod brokers;
 mod commit;
 mod expiry;
 mod fixture;
+mod golden_log;
 mod groups;
 mod model;
 mod promise;

@@ -16,7 +16,7 @@ use crate::state::{State, invariants};
 /// A command to be, in terms of the state it will meet. A topic's number stands for the id of its
 /// present incarnation.
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Register { broker: i32, nonce: u64 },
     Fence { broker: i32, stale: bool },
     Drain { broker: i32 },
@@ -39,7 +39,7 @@ enum Op {
 }
 
 #[derive(Clone, Debug)]
-struct Batch {
+pub(super) struct Batch {
     topic: u128,
     index: i32,
     records: i32,
@@ -66,7 +66,7 @@ fn an_object() -> impl Strategy<Value = Vec<Batch>> {
     })
 }
 
-fn an_op() -> impl Strategy<Value = Op> {
+pub(super) fn an_op() -> impl Strategy<Value = Op> {
     let broker = || 1i32..3;
     let stale = || proptest::bool::weighted(0.1);
     let skew = || prop_oneof![6 => Just(0i64), 1 => -3i64..3];
@@ -121,14 +121,27 @@ fn group_id(number: usize) -> GroupId {
 }
 
 /// State, model, and what was applied.
-struct World {
+pub(super) struct World {
     state: State,
     model: Model,
     time: i64,
-    log: Vec<Command>,
+    pub(super) log: Vec<Command>,
 }
 
 impl World {
+    /// Two brokers and a topic.
+    pub(super) fn new() -> Self {
+        let state = State::new(CLUSTER);
+        let mut world = Self { state, model: Model::default(), time: 1_000, log: Vec::new() };
+        world.step(&Op::Raise { to: 1 });
+        for broker in [1, 2] {
+            world.step(&Op::Register { broker, nonce: 1 });
+        }
+        let (again, log_append) = (false, false);
+        world.step(&Op::Create { topic: 1, again, name: 3, partitions: 2, log_append });
+        world
+    }
+
     fn author(&self, broker: i32, stale: bool) -> BrokerAuthor {
         let newest = self.model.newest(BrokerId(broker)).map_or(0, |(epoch, _)| epoch.0);
         let epoch = BrokerEpoch(newest.saturating_sub(u64::from(stale)));
@@ -246,7 +259,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, op: &Op) {
+    pub(super) fn step(&mut self, op: &Op) {
         let command = Command { body: self.body(op), time: TimestampMs(self.time) };
         let before = self.state.clone();
         let digest_before = before.digest();
@@ -365,16 +378,7 @@ proptest! {
 
     #[test]
     fn random_commands_do_what_the_model_does(ops in proptest::collection::vec(an_op(), 1..60)) {
-        let mut world = World {
-            state: State::new(CLUSTER),
-            model: Model::default(),
-            time: 1_000,
-            log: Vec::new(),
-        };
-        for broker in [1, 2] {
-            world.step(&Op::Register { broker, nonce: 1 });
-        }
-        world.step(&Op::Create { topic: 1, again: false, name: 3, partitions: 2, log_append: false });
+        let mut world = World::new();
         for op in &ops {
             world.step(op);
         }
