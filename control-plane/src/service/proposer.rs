@@ -140,6 +140,8 @@ async fn run(
     mut waiting: mpsc::Receiver<Waiting>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    // A level never falls: the state is asked, under its lock, only when this one is not enough.
+    let mut level = FeatureLevel::NONE;
     loop {
         let next = tokio::select! {
             biased;
@@ -149,7 +151,10 @@ async fn run(
         };
         let Some(Waiting { body, answer }) = next else { return };
         let time = clock.lock().unwrap_or_else(PoisonError::into_inner).observe(Instant::now());
-        if let Err(error) = check_level(&body, machine.with(|state| state.feature_level())) {
+        if body.needed_level() > level {
+            level = machine.with(|state| state.feature_level());
+        }
+        if let Err(error) = check_level(&body, level) {
             let _ = answer.send(Err(error));
             continue;
         }

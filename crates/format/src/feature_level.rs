@@ -15,8 +15,8 @@
 //!   version that knows it. A newer process never does so by itself. No command lowers it.
 //! * Whatever is written is written in the lowest version that can express it. So the level that a
 //!   command or a value needs follows from its content.
-//! * A leader refuses to propose what needs more than the level of its state. It knows the level at
-//!   least as low as it is, and a level never falls: nothing too new gets into the log.
+//! * A leader refuses to propose what needs more than the level of its state. That state may be behind
+//!   the log, but a level never falls: nothing too new gets into the log.
 //! * A node that knows less than the level of a log, a snapshot or a checkpoint does not start, and one
 //!   that meets a raise beyond its knowledge stops. It could not know what follows.
 //!
