@@ -116,3 +116,22 @@ fn none(key: &StrBytes, error: Kafka, reason: Option<&'static str>) -> Coordinat
         .with_error_code(error.code())
         .with_error_message(reason.map(StrBytes::from_static_str))
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_test_kit::FakeControl;
+
+    use super::*;
+    use crate::group::tests::groups_over;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_coordinator_without_the_clients_listener_is_not_available() {
+        let groups = groups_over(&FakeControl::default());
+        let request = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str("g"));
+        for version in 0..=3 {
+            let found = answer(&groups, "OUTSIDE", version, request.clone()).await;
+            let wanted = (Kafka::CoordinatorNotAvailable.code(), BrokerId(-1));
+            assert_eq!((found.error_code, found.node_id), wanted);
+        }
+    }
+}

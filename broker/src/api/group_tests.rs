@@ -259,19 +259,6 @@ async fn the_coordinator_is_found_in_every_version() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_coordinator_without_the_clients_listener_is_not_available() {
-    let groups = groups_over(&FakeControl::default());
-    for version in 0..=3 {
-        let request = FindCoordinatorRequest::default().with_key(text("g"));
-        let found = find_coordinator::answer(&groups, "OUTSIDE", version, request);
-        assert_eq!(
-            (found.error_code, found.node_id.0),
-            (Kafka::CoordinatorNotAvailable.code(), -1)
-        );
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_coordinator_of_a_transaction_is_refused_with_a_reason() {
     let groups = groups_over(&FakeControl::default());
     let request = FindCoordinatorRequest::default().with_key(text("t")).with_key_type(1);
