@@ -18,6 +18,10 @@ pub const OFFSETS_RETENTION: std::time::Duration = std::time::Duration::from_sec
 /// The most extents in one answer, whatever bytes were asked for: about 100 KiB of them.
 pub const EXTENT_PAGE_MAX: usize = 1_024;
 
+/// An answer with extents ends with the one that brings the bytes they hold by value to this: they are
+/// in the answer, whatever a reader wants of them.
+pub const EXTENT_PAGE_INLINE_BYTES_MAX: u64 = 1 << 20;
+
 /// How many changed keys the state remembers for the checkpoint before it gives up on telling
 /// them apart and has the whole checkpoint rewritten: a checkpoint that stalls never grows memory.
 pub const DIRTY_KEYS_MAX: usize = 1_000_000;

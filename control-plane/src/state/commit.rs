@@ -83,7 +83,7 @@ impl Decisions<'_> {
         let id = books.counters.next_object;
         books.counters.next_object = ObjectId(id.0 + 1);
         let CommitObject { seq, attempt, size, ref batches } = *object;
-        let name = ObjectName { author: self.author, nonce: self.nonce, seq, attempt };
+        let name = ObjectName::wal(self.author, self.nonce, seq, attempt);
         let shown = Arc::new(ObjectRef { id, name, size });
 
         let mut outcomes = Vec::with_capacity(batches.len());
@@ -127,10 +127,10 @@ impl Decisions<'_> {
             let added: Vec<Arc<Extent>> = partition
                 .extents
                 .from_offset(next_before)
-                .map(|extent| {
+                .filter_map(|extent| {
                     entry.references += 1;
-                    entry.live_bytes += extent.length;
-                    Arc::new(shown_extent(extent, Arc::clone(object)))
+                    entry.live_bytes += extent.length();
+                    shown_extent(extent, |_| Some(Arc::clone(object))).map(Arc::new)
                 })
                 .collect();
             if !added.is_empty() {

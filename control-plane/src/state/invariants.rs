@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ottla_format::state::{BrokerStatus, ObjectStatus, StateKey};
+use ottla_format::state::{
+    BrokerStatus, EXTENT_INLINE_BYTES_MAX, ExtentEntry, ExtentLocation, ObjectStatus, StateKey,
+};
 use ottla_model::{BrokerAuthor, GroupNumber, ObjectId, Offset};
 use thiserror::Error;
 
@@ -54,10 +56,10 @@ pub fn dense(state: &State) -> Result<(), Violation> {
             return violated("I-DENSE", format!("{id}: {first:?} does not hold log start {start}"));
         }
         for extent in partition.extents.iter() {
-            if extent.base_offset != expected || extent.last_offset < extent.base_offset {
+            if extent.base_offset != expected {
                 return violated("I-DENSE", format!("{id}: {extent:?} instead of {expected}"));
             }
-            expected = extent.last_offset.plus(1);
+            expected = extent.last_offset().plus(1);
         }
         if expected != partition.next_offset {
             let next = partition.next_offset;
@@ -110,16 +112,17 @@ pub fn sequenced(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-/// I-LIVE: every extent's object exists and lies within it; references and live bytes are what the
+/// I-LIVE: every object that an extent refers to exists; references and live bytes are what the
 /// extents add up to; an object is live exactly as long as it has a reference, and is in the index
 /// of condemned ones from then on.
 pub fn live(state: &State) -> Result<(), Violation> {
     let mut used: BTreeMap<ObjectId, (u32, u64)> = BTreeMap::new();
     for (_, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
         for extent in partition.extents.iter() {
-            let (references, bytes) = used.entry(extent.object).or_default();
+            let Some(object) = extent.object() else { continue };
+            let (references, bytes) = used.entry(object).or_default();
             *references += 1;
-            *bytes += extent.length;
+            *bytes += extent.length();
         }
     }
     for (id, object) in state.objects.iter() {
@@ -200,7 +203,8 @@ pub fn idle(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Every partition's extents keep what their module promises; so do the sums of their hashes.
+/// Every partition's extents keep what their module promises; so do the sums of their hashes. None
+/// holds more by value than it may.
 fn extents(state: &State) -> Result<(), Violation> {
     let mut digest = Digest::default();
     for (id, partition) in state.topics.iter().flat_map(|topic| topic.partitions()) {
@@ -209,6 +213,14 @@ fn extents(state: &State) -> Result<(), Violation> {
         });
         if let Err(what) = checked {
             return violated("extents", format!("{id}: {what}"));
+        }
+        let fits = |extent: &&ExtentEntry| match &extent.location {
+            ExtentLocation::Object { .. } => true,
+            ExtentLocation::Inline(bytes) => (1..=EXTENT_INLINE_BYTES_MAX).contains(&bytes.len()),
+        };
+        if let Some(extent) = partition.extents.iter().find(|extent| !fits(extent)) {
+            let bytes = extent.inline_bytes();
+            return violated("I-BOUND", format!("{id}: an extent of {bytes} inline bytes"));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::State;
 use super::brokers::Broker;
-use super::partition::Partition;
+use super::partition::{Partition, inline_bytes};
 use super::topics::Topic;
 
 /// Why records make no state. All of them mean: do not use what they came from.
@@ -112,6 +112,7 @@ impl State {
                 .ok_or(inconsistent("a partition out of place"))?,
             StateRecord::Extents(id, first, extents) => {
                 self.books.tally.extents += extents.len() as u64;
+                self.books.tally.inline_bytes += inline_bytes(&extents);
                 self.load_extents(id, first, extents).ok_or(inconsistent("extents out of place"))?
             }
             StateRecord::Producer(id, producer, entry) => {

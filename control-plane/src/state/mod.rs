@@ -55,6 +55,7 @@ mod expiry;
 pub mod extents;
 mod feature_level;
 pub mod groups;
+mod inline;
 pub mod invariants;
 mod load;
 mod loss;

@@ -2,8 +2,8 @@
 
 use ottla_control_api::PartitionBounds;
 use ottla_format::command::{BatchOutcome, CommitBatch};
-use ottla_format::state::{ExtentEntry, PartitionEntry, StateKey};
-use ottla_model::{BytePosition, ObjectId, Offset, PartitionId, TimestampMs};
+use ottla_format::state::{ExtentEntry, ExtentLocation, PartitionEntry, StateKey};
+use ottla_model::{BytePosition, ExtentFlags, ObjectId, Offset, PartitionId, TimestampMs};
 
 use super::books::Books;
 use super::dirty::Generation;
@@ -92,7 +92,8 @@ impl Partition {
     ///
     /// An extent holds batches that follow each other without a gap; a batch that is not stored is
     /// dead bytes and ends the extent before it, so that base offsets within an extent follow from
-    /// last offset deltas alone.
+    /// last offset deltas alone. One that has no room for a batch more, because its offsets or bytes
+    /// would not be counted in 32 bits, ends, too.
     pub(super) fn append(
         &mut self,
         run: Run<'_>,
@@ -107,12 +108,7 @@ impl Partition {
         }
         self.close(run.partition, open, books);
         self.promise_dense(run.partition);
-        let after = self.entry();
-        if after != before {
-            let key = StateKey::Partition(run.partition);
-            books.digest.remove(&key, |out| before.put(out));
-            books.digest.add(&key, |out| after.put(out));
-        }
+        self.enter_header(run.partition, before, books);
     }
 
     fn append_batch(
@@ -144,10 +140,9 @@ impl Partition {
         let append_time = run.log_append.then_some(books.counters.append_time());
         // Saturates after 2^63 records, which nobody stores.
         self.next_offset = Offset(base_offset.0.saturating_add(i64::from(records(batch))));
-        let continued = open.as_mut().filter(|extent| end(extent) == Some(batch.position));
-        if let Some(extent) = continued {
-            extend(extent, batch, self.next_offset);
-        } else {
+        let is_continued =
+            open.as_mut().is_some_and(|extent| extend(extent, batch, self.next_offset));
+        if !is_continued {
             let next = begin(run, batch, base_offset, append_time);
             self.close(run.partition, open.replace(next), books);
         }
@@ -194,6 +189,7 @@ impl Partition {
         let hashes = self.extents.digest();
         let hash = |extent: &ExtentEntry| extent_hash(id, extent, books);
         let spliced = self.extents.replace(first, last, new, hash)?;
+        books.tally.inline_bytes += inline_bytes(new);
         self.spliced(id, (before, hashes), &spliced, books);
         releases.add(&spliced.removed);
         Ok(())
@@ -214,11 +210,19 @@ impl Partition {
         }
         books.digest.take_out(hashes);
         books.digest.put_in(self.extents.digest());
+        books.tally.extents = books.tally.extents + self.extents.len() as u64 - before.extents;
+        books.tally.inline_bytes -= inline_bytes(&spliced.removed);
+        self.enter_header(id, before, books);
+    }
+
+    /// Adjusts the digest when the header is not what it was before.
+    pub(super) fn enter_header(&self, id: PartitionId, before: PartitionEntry, books: &mut Books) {
         let after = self.entry();
-        books.tally.extents = books.tally.extents + after.extents - before.extents;
-        let key = StateKey::Partition(id);
-        books.digest.remove(&key, |out| before.put(out));
-        books.digest.add(&key, |out| after.put(out));
+        if after != before {
+            let key = StateKey::Partition(id);
+            books.digest.remove(&key, |out| before.put(out));
+            books.digest.add(&key, |out| after.put(out));
+        }
     }
 
     /// I-DENSE, what its ends show of it: extents reach to the next offset, and the first one holds
@@ -227,7 +231,7 @@ impl Partition {
         let (first, last) = (self.extents.iter().next(), self.extents.last());
         let is_dense = match (first, last) {
             (Some(first), Some(last)) => {
-                first.holds(self.log_start) && last.last_offset.plus(1) == self.next_offset
+                first.holds(self.log_start) && last.last_offset().plus(1) == self.next_offset
             }
             _ => self.log_start == self.next_offset,
         };
@@ -238,12 +242,18 @@ impl Partition {
 
     fn close(&mut self, partition: PartitionId, open: Option<ExtentEntry>, books: &mut Books) {
         if let Some(extent) = open {
-            let key = StateKey::Extents(partition, extent.base_offset);
-            let hash = books.digest.add(&key, |out| extent.put(out));
-            let chunk = self.extents.push(extent, hash);
-            self.mark_chunk_dirty(partition, chunk, books);
-            books.tally.extents += 1;
+            self.push(partition, extent, books);
         }
+    }
+
+    /// Puts an extent behind all others; the caller has moved the next offset and entered the partition.
+    pub(super) fn push(&mut self, partition: PartitionId, extent: ExtentEntry, books: &mut Books) {
+        let key = StateKey::Extents(partition, extent.base_offset);
+        let hash = books.digest.add(&key, |out| extent.put(out));
+        books.tally.extents += 1;
+        books.tally.inline_bytes += extent.inline_bytes();
+        let chunk = self.extents.push(extent, hash);
+        self.mark_chunk_dirty(partition, chunk, books);
     }
 }
 
@@ -253,31 +263,44 @@ fn begin(
     base_offset: Offset,
     append_time: Option<TimestampMs>,
 ) -> ExtentEntry {
+    let flags = if run.log_append { ExtentFlags::LOG_APPEND_TIME } else { ExtentFlags::NONE };
+    let (object, position, length) = (run.object, batch.position, batch.length);
     ExtentEntry {
         base_offset,
-        last_offset: base_offset.plus(i64::from(records(batch)) - 1),
-        object: run.object,
-        position: batch.position,
-        length: u64::from(batch.length),
+        last_offset_delta: (records(batch) - 1).unsigned_abs(),
         max_timestamp: append_time.unwrap_or(batch.max_timestamp),
-        log_append: run.log_append,
+        flags,
+        location: ExtentLocation::Object { object, position, length },
     }
 }
 
-fn extend(extent: &mut ExtentEntry, batch: &CommitBatch, next_offset: Offset) {
-    extent.last_offset = Offset(next_offset.0 - 1);
-    extent.length += u64::from(batch.length);
-    if !extent.log_append {
+/// Adds the next batch of its object to an extent; `false`, and no change, when it does not follow or
+/// has no room.
+fn extend(extent: &mut ExtentEntry, batch: &CommitBatch, next_offset: Offset) -> bool {
+    let ExtentLocation::Object { position, length, .. } = &mut extent.location else {
+        return false;
+    };
+    let end = position.0.checked_add(u64::from(*length)).map(BytePosition);
+    let longer = length.checked_add(batch.length);
+    let last_offset_delta = u32::try_from(next_offset.0 - 1 - extent.base_offset.0);
+    let (Some(longer), Ok(last_offset_delta)) = (longer, last_offset_delta) else { return false };
+    if end != Some(batch.position) {
+        return false;
+    }
+    *length = longer;
+    extent.last_offset_delta = last_offset_delta;
+    if !extent.flags.contains(ExtentFlags::LOG_APPEND_TIME) {
         extent.max_timestamp = extent.max_timestamp.max(batch.max_timestamp);
     }
+    true
+}
+
+/// How many bytes extents hold by value.
+pub(super) fn inline_bytes<'a>(extents: impl IntoIterator<Item = &'a ExtentEntry>) -> u64 {
+    extents.into_iter().map(ExtentEntry::inline_bytes).sum()
 }
 
 /// An extent's entry in the state digest.
 fn extent_hash(id: PartitionId, extent: &ExtentEntry, books: &mut Books) -> u128 {
     books.digest.hash(&StateKey::Extents(id, extent.base_offset), |out| extent.put(out))
-}
-
-/// The byte after an extent.
-fn end(extent: &ExtentEntry) -> Option<BytePosition> {
-    extent.position.0.checked_add(extent.length).map(BytePosition)
 }

@@ -2,28 +2,41 @@
 
 use std::sync::Arc;
 
-use ottla_control_api::view::{ClusterView, Extent, ObjectRef, PartitionSnapshot};
+use bytes::Bytes;
+use ottla_control_api::view::{
+    ClusterView, Extent, ExtentBytes, ObjectRange, ObjectRef, PartitionSnapshot,
+};
 use ottla_control_api::{ExtentPage, FindExtents, GroupState, PartitionBounds, TimestampQuery};
-use ottla_format::state::ExtentEntry;
+use ottla_format::state::{ExtentEntry, ExtentLocation};
 use ottla_model::{BrokerAuthor, GroupId, ObjectId, PartitionId, TimestampMs};
 
 use super::State;
 use super::objects::Objects;
-use crate::limits::EXTENT_PAGE_MAX;
+use crate::limits::{EXTENT_PAGE_INLINE_BYTES_MAX, EXTENT_PAGE_MAX};
 
 const NO_PARTITION: ExtentPage = ExtentPage { bounds: None, extents: Vec::new() };
 
-/// An extent as brokers see it.
-pub(super) fn shown_extent(extent: &ExtentEntry, object: Arc<ObjectRef>) -> Extent {
-    Extent {
+/// An extent as brokers see it. `find` knows the object that it refers to. Bytes that it holds by
+/// value are shared, not copied.
+pub(super) fn shown_extent(
+    extent: &ExtentEntry,
+    find: impl FnOnce(ObjectId) -> Option<Arc<ObjectRef>>,
+) -> Option<Extent> {
+    let bytes = match &extent.location {
+        ExtentLocation::Object { object, position, length } => ExtentBytes::Object(ObjectRange {
+            object: find(*object)?,
+            position: *position,
+            length: *length,
+        }),
+        ExtentLocation::Inline(bytes) => ExtentBytes::Inline(Bytes::from_owner(Arc::clone(bytes))),
+    };
+    Some(Extent {
         base_offset: extent.base_offset,
-        last_offset: extent.last_offset,
-        position: extent.position,
-        length: extent.length,
+        last_offset: extent.last_offset(),
         max_timestamp: extent.max_timestamp,
-        append_time: extent.append_time(),
-        object,
-    }
+        flags: extent.flags,
+        bytes,
+    })
 }
 
 /// Resolves the objects of extents; neighbours often share theirs.
@@ -35,8 +48,7 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     /// `None` cannot happen in a state that holds I-LIVE: every referenced object exists.
     fn resolve(&mut self, extent: &ExtentEntry) -> Option<Arc<Extent>> {
-        let object = self.object(extent.object)?;
-        Some(Arc::new(shown_extent(extent, object)))
+        shown_extent(extent, |object| self.object(object)).map(Arc::new)
     }
 
     fn object(&mut self, id: ObjectId) -> Option<Arc<ObjectRef>> {
@@ -67,8 +79,8 @@ impl State {
         self.topics.partition(partition).map(|partition| partition.bounds())
     }
 
-    /// Extents from an offset on: at least one, if there is one, and at most
-    /// [`EXTENT_PAGE_MAX`].
+    /// Extents from an offset on: at least one, if there is one, and at most [`EXTENT_PAGE_MAX`],
+    /// up to the one that reaches [`EXTENT_PAGE_INLINE_BYTES_MAX`].
     pub fn find_extents(&self, find: &FindExtents) -> ExtentPage {
         let Some(partition) = self.topics.partition(find.partition) else {
             return NO_PARTITION;
@@ -76,11 +88,12 @@ impl State {
         let extents = partition.extents();
         let mut resolver = Resolver { objects: &self.objects, last: None };
         let mut found = Vec::new();
-        let mut bytes = 0u64;
+        let (mut bytes, mut inline) = (0u64, 0u64);
         for extent in extents.from_offset(find.from).take(EXTENT_PAGE_MAX) {
             found.extend(resolver.resolve(extent));
-            bytes = bytes.saturating_add(extent.length);
-            if bytes >= find.max_bytes {
+            bytes = bytes.saturating_add(extent.length());
+            inline += extent.inline_bytes();
+            if bytes >= find.max_bytes || inline >= EXTENT_PAGE_INLINE_BYTES_MAX {
                 break;
             }
         }

@@ -19,15 +19,17 @@ impl Releases {
     /// These extents go. Neighbours of a partition mostly lie in neighbouring objects, so the chunk
     /// is looked up once for a run of them.
     pub(super) fn add(&mut self, extents: &[ExtentEntry]) {
-        for run in extents.chunk_by(|a, b| chunk_of(a.object) == chunk_of(b.object)) {
-            let Some(first) = run.first() else { continue };
-            let losses = self.0.entry(chunk_of(first.object));
+        let chunk = |extent: &ExtentEntry| extent.object().map(chunk_of);
+        for run in extents.chunk_by(|a, b| chunk(a) == chunk(b)) {
+            // Extents by value hold nothing of an object.
+            let Some(number) = run.first().and_then(chunk) else { continue };
+            let losses = self.0.entry(number);
             let losses = losses.or_insert_with(|| Box::new([(0, 0); CHUNK_LENGTH]));
             for extent in run {
-                let (extents, bytes) =
-                    &mut losses[(extent.object.0 % CHUNK_LENGTH as u64) as usize];
+                let Some(object) = extent.object() else { continue };
+                let (extents, bytes) = &mut losses[(object.0 % CHUNK_LENGTH as u64) as usize];
                 *extents += 1;
-                *bytes += extent.length;
+                *bytes += extent.length();
             }
         }
     }
@@ -46,26 +48,30 @@ impl Releases {
 
 #[cfg(test)]
 mod tests {
-    use ottla_model::{BytePosition, Offset, TimestampMs};
+    use ottla_format::state::ExtentLocation;
+    use ottla_model::{BytePosition, ExtentFlags, Offset, TimestampMs};
 
     use super::*;
 
-    fn extent(object: u64, length: u64) -> ExtentEntry {
+    fn extent(object: u64, length: u32) -> ExtentEntry {
+        let (object, position) = (ObjectId(object), BytePosition(0));
         ExtentEntry {
             base_offset: Offset(0),
-            last_offset: Offset(0),
-            object: ObjectId(object),
-            position: BytePosition(0),
-            length,
+            last_offset_delta: 0,
             max_timestamp: TimestampMs(0),
-            log_append: false,
+            flags: ExtentFlags::NONE,
+            location: ExtentLocation::Object { object, position, length },
         }
     }
 
     #[test]
     fn losses_add_up_by_object_across_chunks() {
         let mut releases = Releases::default();
-        releases.add(&[extent(3, 10), extent(3, 5), extent(255, 1), extent(256, 2)]);
+        let inline = ExtentLocation::Inline(vec![0; 100].into());
+        let inline = ExtentEntry { location: inline, ..extent(3, 0) };
+        let known = [extent(3, 10), inline.clone(), extent(3, 5), extent(255, 1), extent(256, 2)];
+        releases.add(&known);
+        releases.add(&[inline]);
         releases.add(&[extent(700, 9), extent(3, 1)]);
         let all: Vec<_> = releases.objects().collect();
         let expected = [(3, 3, 16), (255, 1, 1), (256, 1, 2), (700, 1, 9)];

@@ -34,7 +34,8 @@ impl State {
     }
 
     /// Replaces the extents of the offsets from `run.0` to `run.1`, which extents begin and end at, by
-    /// those that one new object holds. Returns the object's number.
+    /// others, each of which refers to one new object or holds its bytes by value. Returns the
+    /// object's number.
     pub(super) fn replace_by_object(
         &mut self,
         id: PartitionId,
@@ -53,8 +54,13 @@ impl State {
         let before = books.counters;
         books.counters.next_object = ObjectId(number.0 + 1);
         books.counters_changed(before);
-        let references = new.len() as u32;
-        let live_bytes = new.iter().map(|extent| extent.length).sum();
+        let in_object = || new.iter().filter(|extent| extent.object().is_some());
+        assert!(
+            in_object().all(|extent| extent.object() == Some(number)),
+            "I-LIVE: an extent refers to another object than the new one {number}"
+        );
+        let references = in_object().count() as u32;
+        let live_bytes = in_object().map(ExtentEntry::length).sum();
         objects.insert(number, ObjectEntry { references, live_bytes, ..object }, books);
         objects.release(&releases, books);
         Ok(number)

@@ -8,7 +8,7 @@ use ottla_format::state::{ExtentEntry, GroupEntry, ObjectEntry, ProducerEntry};
 
 use super::State;
 use super::groups::Group;
-use super::partition::Partition;
+use super::partition::{Partition, inline_bytes};
 
 /// What a partition takes besides its header: its share of the topic's tree, the reference counts,
 /// the first allocation of its extents. Measured: `cargo run --release --example state_memory`.
@@ -28,6 +28,7 @@ pub(super) struct Tally {
     pub objects: u64,
     pub producers: u64,
     pub group_offsets: u64,
+    pub inline_bytes: u64,
     pub text_bytes: u64,
 }
 
@@ -48,6 +49,8 @@ pub struct StateSize {
     pub groups: u64,
     /// Committed offsets of all groups.
     pub group_offsets: u64,
+    /// Bytes that extents hold by value.
+    pub inline_bytes: u64,
     /// Bytes of what clients chose: names and configs of topics, ids and metadata of groups, texts
     /// beside offsets.
     pub text_bytes: u64,
@@ -64,6 +67,7 @@ impl StateSize {
             + self.objects * size_of::<(u8, ObjectEntry)>() as u64
             + self.producers * producer
             + self.group_offsets * GROUP_OFFSET_BYTES
+            + self.inline_bytes
             + self.text_bytes
     }
 }
@@ -71,7 +75,8 @@ impl StateSize {
 impl State {
     /// How large the state is.
     pub fn size(&self) -> StateSize {
-        let Tally { extents, objects, producers, group_offsets, text_bytes } = self.books.tally;
+        let Tally { extents, objects, producers, group_offsets, inline_bytes, text_bytes } =
+            self.books.tally;
         StateSize {
             topics: self.topics.len() as u64,
             partitions: self.topics.partition_count() as u64,
@@ -80,6 +85,7 @@ impl State {
             producers,
             groups: self.groups.by_number.len() as u64,
             group_offsets,
+            inline_bytes,
             text_bytes,
         }
     }
@@ -96,6 +102,7 @@ impl State {
             producers: partitions().map(|(_, p)| p.producers.iter().count() as u64).sum(),
             groups: self.groups.numbers.len() as u64,
             group_offsets: groups().map(|group| group.offsets.len() as u64).sum(),
+            inline_bytes: partitions().map(|(_, p)| inline_bytes(p.extents.iter())).sum(),
             text_bytes: topics.map(|topic| topic.text_bytes()).sum::<u64>()
                 + groups().map(|group| group.text_bytes()).sum::<u64>(),
         }

@@ -4,8 +4,13 @@
 //! says up to which time their delay is over.
 //!
 //! **Orphans** are found by a listing and judged here, by name. Committed means: under exactly this
-//! name, the attempt included. What is not committed can still become so only while its sequence is
-//! undecided and its run lives. Both ends are final, so the judgement is.
+//! name, the attempt included. A WAL object that is not committed can still become so only while its
+//! sequence is undecided and its run lives. Both ends are final, so the judgement is.
+//!
+//! A merged object that is not committed is foreign. This state gives out no merge jobs, so it cannot
+//! say of any lease that it is over; what it never gave out, others may still need, and only what it
+//! knows to be final may go. Its name has what a judgement will need: a job, and the nonce by which a
+//! lease of this state differs from one of a lost future.
 //!
 //! A run is known by its epoch *and* its process start. A control plane that was restored from an
 //! older copy gives the epochs after the copy once more, to other process starts; the objects of
@@ -15,7 +20,7 @@ use std::collections::BTreeSet;
 
 use ottla_control_api::{Condemned, CondemnedObject, ObjectStanding, SweepMark};
 use ottla_format::state::BrokerStatus;
-use ottla_model::{ObjectName, TimestampMs};
+use ottla_model::{BrokerAuthor, ObjectName, ObjectOrigin, ObjectSeq, ProcessNonce, TimestampMs};
 
 use super::State;
 
@@ -64,7 +69,18 @@ impl State {
     }
 
     fn standing_of_uncommitted(&self, name: &ObjectName) -> ObjectStanding {
-        let ObjectName { author, nonce, seq, .. } = *name;
+        match name.origin {
+            ObjectOrigin::Wal { author, nonce, seq } => self.standing_in_run(author, nonce, seq),
+            ObjectOrigin::Merged { .. } => ObjectStanding::Foreign,
+        }
+    }
+
+    fn standing_in_run(
+        &self,
+        author: BrokerAuthor,
+        nonce: ProcessNonce,
+        seq: ObjectSeq,
+    ) -> ObjectStanding {
         let Some(run) = self.brokers.get(author.broker).map(|broker| broker.entry()) else {
             return ObjectStanding::Foreign;
         };

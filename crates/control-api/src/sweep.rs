@@ -65,8 +65,9 @@ pub enum ObjectStanding {
     /// It was not committed and never can be: an attempt that was not used, an abandoned object,
     /// one of a run that is over.
     Orphan,
-    /// This state never registered its writer: it is of a lost future of a control plane that was
-    /// restored, or of a run so long ago that it is forgotten. Nobody may delete it on this word.
+    /// This state does not know its writer: it is of a lost future of a control plane that was
+    /// restored, of a run so long ago that it is forgotten, or of a merge job that this state never
+    /// gave out. Nobody may delete it on this word.
     Foreign,
 }
 

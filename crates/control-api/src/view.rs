@@ -1,34 +1,107 @@
 //! The part of the replicated state that a broker is shown, and how it changes.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ottla_model::{
-    AppliedIndex, BrokerId, BytePosition, ObjectId, ObjectName, Offset, PartitionId, TimestampMs,
-    TopicId, TopicName,
+    AppliedIndex, BrokerId, BytePosition, ExtentFlags, ObjectId, ObjectName, Offset, PartitionId,
+    TimestampMs, TopicId, TopicName,
 };
 
 use crate::messages::{BrokerInfo, PartitionBounds};
 
-/// A contiguous run of one partition's record batches in one object. It holds whole batches and no
-/// dead bytes, so every batch's base offset follows from the extent's base offset and the batches'
-/// own last offset deltas.
+/// A contiguous run of one partition's record batches, in one object or by value. It holds whole
+/// batches and no dead bytes, so every batch's base offset follows from the extent's base offset and
+/// the batches' own last offset deltas (or stands in its header, see
+/// [`ExtentFlags::FINAL_HEADERS`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Offset of its first record.
     pub base_offset: Offset,
     /// Offset of its last record.
     pub last_offset: Offset,
+    /// The largest timestamp of its records (the append time, when it has one).
+    pub max_timestamp: TimestampMs,
+    /// What holds for all its batches.
+    pub flags: ExtentFlags,
+    /// Its bytes.
+    pub bytes: ExtentBytes,
+}
+
+/// The bytes of an extent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExtentBytes {
+    /// By reference.
+    Object(ObjectRange),
+    /// By value; few.
+    Inline(Bytes),
+}
+
+/// A range of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRange {
+    /// The object.
+    pub object: Arc<ObjectRef>,
     /// First byte in the object.
     pub position: BytePosition,
     /// Length in bytes.
-    pub length: u64,
-    /// The largest timestamp of its records (the append time, when it has one).
-    pub max_timestamp: TimestampMs,
-    /// The time of all its records, for topics with log-append time at the commit.
-    pub append_time: Option<TimestampMs>,
-    /// The object that holds it.
-    pub object: Arc<ObjectRef>,
+    pub length: u32,
+}
+
+impl Extent {
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        match &self.bytes {
+            ExtentBytes::Object(range) => u64::from(range.length),
+            ExtentBytes::Inline(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Where its bytes are: positions in its object, or in the bytes that it holds itself.
+    pub fn positions(&self) -> Range<u64> {
+        let start = match &self.bytes {
+            ExtentBytes::Object(range) => range.position.0,
+            ExtentBytes::Inline(_) => 0,
+        };
+        start..start.saturating_add(self.length())
+    }
+
+    /// The time of all its records, when the log gave them one. `None` when it did not, and when each
+    /// batch's header says it.
+    pub fn append_time(&self) -> Option<TimestampMs> {
+        let is_one = self.flags.contains(ExtentFlags::LOG_APPEND_TIME)
+            && !self.flags.contains(ExtentFlags::FINAL_HEADERS);
+        is_one.then_some(self.max_timestamp)
+    }
+
+    /// The object that holds it; `None` when it holds its bytes itself.
+    pub fn object(&self) -> Option<&Arc<ObjectRef>> {
+        match &self.bytes {
+            ExtentBytes::Object(range) => Some(&range.object),
+            ExtentBytes::Inline(_) => None,
+        }
+    }
+
+    /// How many bytes it holds by value.
+    pub fn inline_bytes(&self) -> usize {
+        match &self.bytes {
+            ExtentBytes::Object(_) => 0,
+            ExtentBytes::Inline(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl fmt::Display for ExtentBytes {
+    /// The object's name, or that there is none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(range) => range.object.name.fmt(f),
+            Self::Inline(bytes) => write!(f, "{} inline bytes", bytes.len()),
+        }
+    }
 }
 
 /// An object that extents point into.
@@ -36,7 +109,7 @@ pub struct Extent {
 pub struct ObjectRef {
     /// The control plane's number.
     pub id: ObjectId,
-    /// Writer, sequence and attempt: makes the key, and is checked against the object's header.
+    /// Makes the key, and is checked against the object's header.
     pub name: ObjectName,
     /// Length in bytes.
     pub size: u64,

@@ -1,21 +1,16 @@
-//! WAL objects: what a broker makes of one sealed buffer.
+//! Objects: record batches of many partitions with an index.
+//!
+//! A WAL object is what a broker makes of one sealed buffer; a merged object is an output of a merge.
+//! They differ in the header, which says who made the object, and in what stands in the data.
 //!
 //! ```text
 //! object   = header · data · footer · trailer
 //!
-//! header     0  magic            4  "OTWO"
-//!            4  version          u16  1
-//!            6  header length    u16  60
-//!            8  flags            u32  0; a reader refuses flags it does not know
-//!           12  broker           u32
-//!           16  cluster id       u128
-//!           32  broker epoch     u64
-//!           40  nonce            u64
-//!           48  seq              u64
-//!           56  checksum         u32  CRC-32C of bytes 0..56
+//! header     60 bytes; see [`ObjectHeader`]
 //!
-//! data       record batches as received, in runs: all batches of one partition next to each
-//!            other, in the order they arrived; runs in the order of (topic id, partition)
+//! data       record batches in runs: all batches of one partition next to each other; runs in the
+//!            order of (topic id, partition). In a WAL object as received, in the order they
+//!            arrived; in a merged object with final headers, in the order of their offsets
 //!
 //! footer     run count           varint
 //!            run × count:
@@ -37,9 +32,9 @@
 //!           16  magic            4    "OTWE"
 //! ```
 //!
-//! **One set of bytes for all attempts.** The header names the writer, its process start and the
-//! seq, which a reader checks against the extent; it does not name the attempt. So every attempt
-//! of an object uploads the same bytes: the payload is laid out once and shared.
+//! **One set of bytes for all attempts.** The header has the object's origin, which a reader checks
+//! against the extent's object; it does not name the attempt. So every attempt of an object uploads
+//! the same bytes: the payload is laid out once and shared.
 //!
 //! **No second pass over the records.** A batch already carries the CRC-32C of its bytes from 21
 //! on, verified when it arrived. The writer hashes the first 21 bytes and joins the rest
@@ -51,28 +46,26 @@
 //! Dead bytes (refused or left-out batches) are in the runs too: only the control plane knows
 //! which batches became records.
 
+mod header;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ottla_model::{
-    BatchProducer, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, ClusterId, ObjectName,
-    ObjectSeq, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId, Sequence,
+    BatchProducer, BytePosition, PartitionId, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
     TopicId,
 };
 
 use crate::checksum::crc32c_join;
 use crate::codec::{DecodeError, Reader, Result, put_varint};
+pub use header::{OBJECT_HEADER_BYTES, ObjectHeader};
 
-/// Length of the header of version 1.
-pub const OBJECT_HEADER_BYTES: usize = 60;
 /// Length of the trailer: what a reader fetches first to find the footer.
 pub const OBJECT_TRAILER_BYTES: usize = 20;
 /// Up to here a batch's bytes are not covered by the batch's own CRC.
 pub const BATCH_CRC_FROM: usize = 21;
 
-const HEADER_MAGIC: [u8; 4] = *b"OTWO";
 const TRAILER_MAGIC: [u8; 4] = *b"OTWE";
-const VERSION: u16 = 1;
 /// The fewest bytes a run takes in the footer: what a damaged count is checked against.
 const RUN_BYTES_MIN: usize = 16 + 5 + 4 + 1;
 /// From this length on, joining a batch's own CRC is cheaper than reading the batch: hardware reads
@@ -80,81 +73,6 @@ const RUN_BYTES_MIN: usize = 16 + 5 + 4 + 1;
 const JOIN_BYTES_MIN: usize = 4096;
 /// The fewest bytes a producer takes in the footer.
 const PRODUCER_BYTES_MIN: usize = 4;
-
-/// Who wrote an object, and as which one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ObjectHeader {
-    /// The cluster it belongs to.
-    pub cluster: ClusterId,
-    /// The writer and its registration.
-    pub author: BrokerAuthor,
-    /// The writer's process start.
-    pub nonce: ProcessNonce,
-    /// Its place in the writer's seal order.
-    pub seq: ObjectSeq,
-}
-
-impl ObjectHeader {
-    /// The header's bytes.
-    pub fn encode(&self) -> [u8; OBJECT_HEADER_BYTES] {
-        let mut out = [0; OBJECT_HEADER_BYTES];
-        out[0..4].copy_from_slice(&HEADER_MAGIC);
-        out[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        out[6..8].copy_from_slice(&(OBJECT_HEADER_BYTES as u16).to_le_bytes());
-        out[12..16].copy_from_slice(&self.author.broker.0.to_le_bytes());
-        out[16..32].copy_from_slice(&self.cluster.0.to_le_bytes());
-        out[32..40].copy_from_slice(&self.author.epoch.0.to_le_bytes());
-        out[40..48].copy_from_slice(&self.nonce.0.to_le_bytes());
-        out[48..56].copy_from_slice(&self.seq.0.to_le_bytes());
-        let checksum = crc32c::crc32c(&out[..56]);
-        out[56..60].copy_from_slice(&checksum.to_le_bytes());
-        out
-    }
-
-    /// Reads a header from the object's first bytes; more may follow.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut reader = Reader::new(bytes);
-        let magic = reader.take(4, "object magic")?;
-        if magic != HEADER_MAGIC {
-            return Err(bad_magic("an object", magic));
-        }
-        let version = reader.u16("object version")?;
-        if version != VERSION {
-            return Err(DecodeError::UnsupportedVersion {
-                what: "object",
-                found: version,
-                supported: VERSION,
-            });
-        }
-        let mut reader = Reader::new(bytes);
-        let covered = reader.take(OBJECT_HEADER_BYTES - 4, "object header")?;
-        check_crc("object header", covered, reader.u32("object header checksum")?)?;
-
-        let mut reader = Reader::new(covered);
-        reader.take(6, "object magic and version")?;
-        let header_length = reader.u16("object header length")?;
-        if usize::from(header_length) != OBJECT_HEADER_BYTES {
-            return Err(invalid("object header length", header_length));
-        }
-        let flags = reader.u32("object flags")?;
-        if flags != 0 {
-            return Err(invalid("object flags", flags));
-        }
-        let broker = BrokerId(reader.u32("object broker")? as i32);
-        let cluster = ClusterId(reader.u128("object cluster id")?);
-        let epoch = BrokerEpoch(reader.u64("object broker epoch")?);
-        let nonce = ProcessNonce(reader.u64("object nonce")?);
-        let seq = ObjectSeq(reader.u64("object seq")?);
-        reader.finish("object header")?;
-        Ok(Self { cluster, author: BrokerAuthor { broker, epoch }, nonce, seq })
-    }
-
-    /// Whether this is the header of the object that an extent names.
-    pub fn belongs_to(&self, cluster: ClusterId, name: &ObjectName) -> bool {
-        let Self { cluster: written_by, author, nonce, seq } = *self;
-        written_by == cluster && author == name.author && nonce == name.nonce && seq == name.seq
-    }
-}
 
 /// One partition's batches in an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,16 +1,25 @@
 use super::*;
-use ottla_model::Attempt;
+use ottla_model::{
+    Attempt, BrokerAuthor, BrokerEpoch, BrokerId, ClusterId, JobId, JobOutput, LeaseNonce,
+    ObjectName, ObjectOrigin, ObjectSeq, ProcessNonce,
+};
 use proptest::prelude::*;
 
 const GOLDEN_V1: &[u8] = include_bytes!("../golden/object_v1.bin");
+const GOLDEN_MERGED_V1: &[u8] = include_bytes!("../golden/object_v1_merged.bin");
+const CLUSTER: ClusterId = ClusterId(0x0123_4567_89ab_cdef_0011_2233_4455_6677);
 
 fn header() -> ObjectHeader {
-    ObjectHeader {
-        cluster: ClusterId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
-        author: BrokerAuthor { broker: BrokerId(3), epoch: BrokerEpoch(41) },
-        nonce: ProcessNonce(0xfeed_face_cafe_beef),
-        seq: ObjectSeq(12),
-    }
+    let author = BrokerAuthor { broker: BrokerId(3), epoch: BrokerEpoch(41) };
+    let nonce = ProcessNonce(0xfeed_face_cafe_beef);
+    let origin = ObjectOrigin::Wal { author, nonce, seq: ObjectSeq(12) };
+    ObjectHeader { cluster: CLUSTER, origin }
+}
+
+fn merged_header() -> ObjectHeader {
+    let (job, nonce) = (JobId(77), LeaseNonce(0xfeed_face_cafe_beef));
+    let origin = ObjectOrigin::Merged { job, nonce, output: JobOutput(5) };
+    ObjectHeader { cluster: CLUSTER, origin }
 }
 
 fn partition(topic: u128, index: i32) -> PartitionId {
@@ -47,7 +56,14 @@ fn sample() -> Batches {
 }
 
 fn assemble(batches: &Batches) -> (Vec<u8>, Vec<BytePosition>, EncodedObject) {
-    let mut encoder = ObjectEncoder::new(&header());
+    assemble_as(&header(), batches)
+}
+
+fn assemble_as(
+    header: &ObjectHeader,
+    batches: &Batches,
+) -> (Vec<u8>, Vec<BytePosition>, EncodedObject) {
+    let mut encoder = ObjectEncoder::new(header);
     let positions =
         batches.iter().map(|(p, (bytes, about))| encoder.push(*p, bytes, *about)).collect();
     let encoded = encoder.finish();
@@ -92,19 +108,35 @@ fn an_object_without_batches_is_legal() {
 
 #[test]
 fn the_header_is_checked_against_the_extents_name() {
-    let header = header();
-    let name = ObjectName {
-        author: header.author,
-        nonce: header.nonce,
-        seq: header.seq,
-        attempt: Attempt(5),
+    let author = |epoch| BrokerAuthor { broker: BrokerId(3), epoch: BrokerEpoch(epoch) };
+    let wal = |epoch, nonce, seq| ObjectOrigin::Wal {
+        author: author(epoch),
+        nonce: ProcessNonce(nonce),
+        seq: ObjectSeq(seq),
     };
-    assert!(header.belongs_to(header.cluster, &name), "whatever the attempt");
-    assert!(!header.belongs_to(ClusterId(1), &name));
-    assert!(!header.belongs_to(header.cluster, &ObjectName { seq: ObjectSeq(13), ..name }));
-    assert!(!header.belongs_to(header.cluster, &ObjectName { nonce: ProcessNonce(1), ..name }));
-    let restarted = BrokerAuthor { epoch: BrokerEpoch(42), ..name.author };
-    assert!(!header.belongs_to(header.cluster, &ObjectName { author: restarted, ..name }));
+    let merged = |job, nonce, output| ObjectOrigin::Merged {
+        job: JobId(job),
+        nonce: LeaseNonce(nonce),
+        output: JobOutput(output),
+    };
+    let (first, other) = (0xfeed_face_cafe_beef, 1);
+    let origins = [
+        wal(41, first, 12),
+        wal(41, first, 13),
+        wal(41, other, 12),
+        wal(42, first, 12),
+        merged(77, first, 5),
+        merged(78, first, 5),
+        merged(77, other, 5),
+        merged(77, first, 6),
+    ];
+    for header in [header(), merged_header()] {
+        for origin in origins {
+            let name = ObjectName { origin, attempt: Attempt(5) };
+            assert_eq!(header.belongs_to(CLUSTER, &name), origin == header.origin, "{name}");
+            assert!(!header.belongs_to(ClusterId(1), &name));
+        }
+    }
 }
 
 #[test]
@@ -120,20 +152,34 @@ fn a_partition_after_a_higher_one_is_a_defect() {
 
 #[test]
 fn an_object_cut_anywhere_is_an_error() {
-    let (object, ..) = assemble(&sample());
-    for length in 0..object.len() {
-        assert!(decode_object(&object[..length]).is_err(), "cut to {length} bytes");
+    for header in [header(), merged_header()] {
+        let (object, ..) = assemble_as(&header, &sample());
+        for length in 0..object.len() {
+            assert!(decode_object(&object[..length]).is_err(), "cut to {length} bytes");
+        }
     }
 }
 
 #[test]
 fn a_flip_of_any_bit_is_an_error() {
-    let (mut object, ..) = assemble(&sample());
-    for bit in 0..object.len() * 8 {
-        object[bit / 8] ^= 1 << (bit % 8);
-        assert!(decode_object(&object).is_err(), "bit {bit}");
-        object[bit / 8] ^= 1 << (bit % 8);
+    for header in [header(), merged_header()] {
+        let (mut object, ..) = assemble_as(&header, &sample());
+        for bit in 0..object.len() * 8 {
+            object[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_object(&object).is_err(), "bit {bit}");
+            object[bit / 8] ^= 1 << (bit % 8);
+        }
     }
+}
+
+#[test]
+fn a_merged_object_has_no_seq() {
+    let mut header = merged_header().encode();
+    header[48] = 1;
+    let checksum = crc32c::crc32c(&header[..56]);
+    header[56..].copy_from_slice(&checksum.to_le_bytes());
+    let error = ObjectHeader::decode(&header).unwrap_err();
+    assert!(matches!(error, DecodeError::Invalid { value: 1, .. }), "{error}");
 }
 
 #[test]
@@ -147,13 +193,16 @@ fn a_newer_version_is_named_in_the_error() {
 #[test]
 fn version_1_is_written_as_ever() {
     assert_eq!(assemble(&sample()).0, GOLDEN_V1);
+    assert_eq!(assemble_as(&merged_header(), &sample()).0, GOLDEN_MERGED_V1);
 }
 
 #[test]
 fn version_1_is_read_as_ever() {
-    let (read_header, runs) = decode_object(GOLDEN_V1).unwrap();
-    assert_eq!(read_header, header());
-    assert_eq!(runs.iter().map(|run| run.records).sum::<u64>(), 11);
+    for (golden, header) in [(GOLDEN_V1, header()), (GOLDEN_MERGED_V1, merged_header())] {
+        let (read_header, runs) = decode_object(golden).unwrap();
+        assert_eq!(read_header, header);
+        assert_eq!(runs.iter().map(|run| run.records).sum::<u64>(), 11);
+    }
 }
 
 proptest! {

@@ -7,6 +7,8 @@
 
 mod broker;
 mod endpoint;
+mod extent;
+mod job;
 mod name;
 mod object;
 mod offset;
@@ -16,8 +18,10 @@ mod time;
 
 pub use broker::{Az, BrokerAuthor, BrokerEpoch, BrokerId, ClusterId, ProcessNonce};
 pub use endpoint::{BrokerProfile, Endpoint, HostPort, SOFTWARE_VERSION};
+pub use extent::ExtentFlags;
+pub use job::{JobId, JobOutput, LeaseNonce};
 pub use name::{GroupId, GroupNumber, NameError, TopicName};
-pub use object::{Attempt, ObjectId, ObjectName, ObjectSeq};
+pub use object::{Attempt, ObjectId, ObjectName, ObjectOrigin, ObjectSeq};
 pub use offset::{AppliedIndex, BytePosition, LEADER_EPOCH, LeaderEpoch, Offset};
 pub use partition::{PartitionId, PartitionIndex, TopicId};
 pub use producer::{BatchProducer, ProducerEpoch, ProducerId, Sequence};

@@ -54,9 +54,13 @@ pub const EXTRA_SAVED_HUNDREDTHS_MAX: u32 = 10_000;
 /// Write-once requests (the bucket's marker) are tried this often.
 pub const MARKER_ATTEMPTS_MAX: u32 = 5;
 
-/// The number of folders that the objects of a cluster are spread over: S3 scales by key prefix,
+/// The number of folders that the WAL objects of a cluster are spread over: S3 scales by key prefix,
 /// and a directory of a file system stays small.
-pub const SPREAD_FOLDERS: u64 = 256;
+pub const WAL_FOLDERS: u64 = 256;
+
+/// The same for merged objects. One of them stands for a hundred WAL objects or more, so they are
+/// fewer; and every folder is a request of each listing.
+pub const MERGED_FOLDERS: u64 = 16;
 
 /// Objects of this size on are written to a directory past the page cache, and so are parts of
 /// them read. Below it, the fixed cost of waiting for the disk is worth more than the copy.
@@ -117,7 +121,9 @@ pub const STAGED_NAMES_MAX: u32 = 16;
 const _: () = assert!(DIRECT_BYTES_MIN <= FILE_WRITE_BYTES as u64);
 const _: () =
     assert!(FILE_DIRECT_BYTES.is_multiple_of(4096) && FILE_DIRECT_BYTES <= FILE_WRITE_BYTES);
-const _: () = assert!(SPREAD_FOLDERS == 256, "a spread folder's name is two hex digits");
+const _: () = assert!(WAL_FOLDERS == 256, "the name of a folder of WAL objects is two hex digits");
+const _: () =
+    assert!(MERGED_FOLDERS == 16, "the name of a folder of merged objects is one hex digit");
 const _: () = assert!(FILE_GATE_WAIT_MAX.as_nanos() < READ_TIMEOUT.as_nanos());
 const _: () = assert!(
     FILE_WRITES_MAX + FILE_TAIL_READS_MAX + FILE_OTHER_READS_MAX + FILE_OTHER_CALLS_MAX <= 256,

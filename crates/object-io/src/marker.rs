@@ -78,7 +78,7 @@ async fn claim_once(store: &dyn Store, cluster: ClusterId) -> Result<(), ClaimEr
         }
         found => check_owner(&found?, cluster)?,
     }
-    Ok(store.prepare(&keys::wal_folders(cluster)).await?)
+    Ok(store.prepare(&keys::object_folders(cluster)).await?)
 }
 
 fn check_owner(marker: &[u8], cluster: ClusterId) -> Result<(), ClaimError> {

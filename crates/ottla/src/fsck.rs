@@ -62,7 +62,7 @@ async fn look(options: &NodeOptions) -> Result<Findings> {
     let controller = opened.start(Clock::system()).await?;
     let state = controller.state();
     let mut listed = Vec::new();
-    for folder in keys::wal_folders(controller.cluster_id()) {
+    for folder in keys::object_folders(controller.cluster_id()) {
         listed.extend(store.list(&folder).await.with_context(|| options.store_url.clone())?);
     }
     controller.stop().await;
@@ -87,7 +87,7 @@ impl Findings {
         let mut found: BTreeMap<ObjectName, u64> = BTreeMap::new();
         let mut foreign = 0;
         for entry in listed {
-            match keys::wal_name(state.cluster(), &entry.key) {
+            match keys::object_name(state.cluster(), &entry.key) {
                 Some(name) => drop(found.insert(name, entry.size)),
                 None => foreign += 1,
             }

@@ -134,7 +134,7 @@ impl World {
         let shared = self.defect == Some(Defect::SharedKey);
         let attempt = if shared { Attempt(0) } else { attempt };
         let Broker { author, nonce, .. } = self.brokers[at];
-        keys::wal(CLUSTER, &ObjectName { author, nonce, seq, attempt })
+        keys::object(CLUSTER, &ObjectName::wal(author, nonce, seq, attempt))
     }
 
     pub(crate) fn crash(&mut self, at: usize) {

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ottla_control_api::FindExtents;
-use ottla_control_api::view::Extent;
+use ottla_control_api::view::{Extent, ExtentBytes, ObjectRange, ObjectRef};
 use ottla_control_plane::state::State;
 use ottla_format::object::decode_object;
-use ottla_model::{BrokerAuthor, Offset, PartitionId, TopicId};
+use ottla_model::{BrokerAuthor, ObjectOrigin, Offset, PartitionId, TopicId};
 use ottla_object_io::keys;
 use ottla_storage::write::AppendOutcome;
 use ottla_wire::batch::walk;
@@ -201,26 +201,45 @@ impl Checker {
             if extent.base_offset.0 != log.next {
                 return broken("I-DENSE", format!("{partition}: {extent:?} after {}", log.next));
             }
-            let author = extent.object.name.author;
-            if self.living.get(&author.broker.0) != Some(&author) {
-                return broken("I-FENCE", format!("{author:?} is over and added {extent:?}"));
+            match &extent.bytes {
+                ExtentBytes::Inline(run) => self.read_run(partition, run)?,
+                ExtentBytes::Object(range) => {
+                    self.read_range(bucket, partition, range, &extent)?;
+                }
             }
-            self.count("I-FENCE");
-            let key = keys::wal(CLUSTER, &extent.object.name);
-            let bytes = object(bucket, &key, &extent)?;
-            let (position, length) = (extent.position.0 as usize, extent.length as usize);
-            let Some(run) = bytes.get(position..position + length) else {
-                return broken("I-ONE", format!("{extent:?} lies outside of its object"));
-            };
-            self.read_run(partition, run)?;
             let end = self.logs.entry(partition).or_default().next - 1;
             if end != extent.last_offset.0 {
                 return broken("I-DENSE", format!("{extent:?} holds records up to {end}"));
             }
-            let crc = crc32c::crc32c(run);
-            let piece = Piece { partition, key: key.clone(), position, length, crc };
-            self.pieces.entry(key).or_default().push(piece);
         }
+        Ok(())
+    }
+
+    /// Enters the batches of an extent that refers to an object, and the piece of it that must stay.
+    fn read_range(
+        &mut self,
+        bucket: &Bucket,
+        partition: PartitionId,
+        range: &ObjectRange,
+        extent: &Extent,
+    ) -> Result<(), Broken> {
+        let name = &range.object.name;
+        if let ObjectOrigin::Wal { author, .. } = name.origin {
+            if self.living.get(&author.broker.0) != Some(&author) {
+                return broken("I-FENCE", format!("{author:?} is over and added {extent:?}"));
+            }
+            self.count("I-FENCE");
+        }
+        let key = keys::object(CLUSTER, name);
+        let bytes = object(bucket, &key, &range.object)?;
+        let (position, length) = (range.position.0 as usize, range.length as usize);
+        let Some(run) = bytes.get(position..position + length) else {
+            return broken("I-ONE", format!("{extent:?} lies outside of its object"));
+        };
+        self.read_run(partition, run)?;
+        let crc = crc32c::crc32c(run);
+        let piece = Piece { partition, key: key.clone(), position, length, crc };
+        self.pieces.entry(key).or_default().push(piece);
         Ok(())
     }
 
@@ -310,18 +329,17 @@ fn check_piece(piece: &Piece, bucket: &Bucket) -> Result<(), Broken> {
     }
 }
 
-/// The whole object of an extent, verified against its own checksums and the name it was
-/// committed under.
-fn object<'a>(bucket: &'a Bucket, key: &str, extent: &Extent) -> Result<&'a Bytes, Broken> {
+/// A whole object, verified against its own checksums and the name it was committed under.
+fn object<'a>(bucket: &'a Bucket, key: &str, named: &ObjectRef) -> Result<&'a Bytes, Broken> {
     let Some(bytes) = bucket.get(key) else {
         return broken("I-ACK", format!("{key} is committed and not in the bucket"));
     };
     match decode_object(bytes) {
         Err(error) => broken("I-ACK", format!("{key} is committed and damaged: {error}")),
-        Ok((header, _)) if !header.belongs_to(CLUSTER, &extent.object.name) => {
+        Ok((header, _)) if !header.belongs_to(CLUSTER, &named.name) => {
             broken("I-ONE", format!("{key} is another object: {header:?}"))
         }
-        Ok(_) if bytes.len() as u64 != extent.object.size => {
+        Ok(_) if bytes.len() as u64 != named.size => {
             broken("I-ONE", format!("{key} has not the length of its commit"))
         }
         Ok(_) => Ok(bytes),

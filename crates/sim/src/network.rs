@@ -143,8 +143,8 @@ impl World {
                     let (author, nonce) = (self.brokers[broker].author, self.brokers[broker].nonce);
                     for object in &objects {
                         let (seq, attempt) = (object.seq, object.attempt);
-                        let name = ObjectName { author, nonce, seq, attempt };
-                        lock(&self.bucket).delete(&keys::wal(CLUSTER, &name));
+                        let name = ObjectName::wal(author, nonce, seq, attempt);
+                        lock(&self.bucket).delete(&keys::object(CLUSTER, &name));
                     }
                 }
                 Some(Defect::UnknownCommitAbandoned) => {

@@ -75,12 +75,12 @@ impl Node {
 
     async fn put(&self, name: ObjectName) {
         let payload = Payload::checksummed(vec![Bytes::from_static(b"an object")]);
-        self.store.put(&keys::wal(self.cluster(), &name), payload).await.unwrap();
+        self.store.put(&keys::object(self.cluster(), &name), payload).await.unwrap();
     }
 
     async fn there(&self) -> BTreeSet<ObjectName> {
         let entries = self.store.list(&format!("{}/wal", self.cluster())).await.unwrap();
-        let name = |key: &str| keys::wal_name(self.cluster(), key).unwrap();
+        let name = |key: &str| keys::object_name(self.cluster(), key).unwrap();
         entries.iter().map(|entry| name(&entry.key)).collect()
     }
 
@@ -99,7 +99,7 @@ impl Node {
 }
 
 fn name(author: BrokerAuthor, seq: u64, attempt: u32) -> ObjectName {
-    ObjectName { author, nonce: FIRST, seq: ObjectSeq(seq), attempt: Attempt(attempt) }
+    ObjectName::wal(author, FIRST, ObjectSeq(seq), Attempt(attempt))
 }
 
 fn commit(author: BrokerAuthor, seq: u64, attempt: u32) -> CommitObjects {
@@ -139,7 +139,7 @@ async fn the_bucket_holds_what_is_referenced_or_may_still_be() {
     for (seq, attempt) in [(0, 0), (0, 1), (1, 0), (2, 0), (3, 0)] {
         node.put(name(author, seq, attempt)).await;
     }
-    let foreign = ObjectName { nonce: ProcessNonce(99), ..name(author, 0, 0) };
+    let foreign = ObjectName::wal(author, ProcessNonce(99), ObjectSeq(0), Attempt(0));
     node.put(foreign).await;
     let outcomes = api.commit_objects(commit(author, 0, 1)).await.unwrap();
     assert!(matches!(outcomes[0], ObjectOutcome::Committed(_)));

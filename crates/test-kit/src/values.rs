@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ottla_control_api::view::{Extent, ObjectRef, TopicInfo};
+use ottla_control_api::view::{Extent, ExtentBytes, ObjectRange, ObjectRef, TopicInfo};
 use ottla_control_api::{BrokerInfo, PartitionBounds};
 use ottla_model::{
     Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BrokerProfile, BytePosition, Endpoint,
-    HostPort, ObjectId, ObjectName, ObjectSeq, Offset, ProcessNonce, TimestampMs, TopicId,
+    ExtentFlags, HostPort, JobId, JobOutput, LeaseNonce, ObjectId, ObjectName, ObjectSeq, Offset,
+    ProcessNonce, TimestampMs, TopicId,
     TopicName,
 };
 
@@ -59,28 +60,37 @@ pub fn bounds(log_start: i64, high_watermark: i64) -> PartitionBounds {
 /// The name of the test writer's object `seq`.
 #[must_use]
 pub fn object_name(seq: u64) -> ObjectName {
-    ObjectName {
-        author: BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) },
-        nonce: ProcessNonce(7),
-        seq: ObjectSeq(seq),
-        attempt: Attempt(0),
-    }
+    let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) };
+    ObjectName::wal(author, ProcessNonce(7), ObjectSeq(seq), Attempt(0))
+}
+
+/// The name of the output of a test's merge job.
+#[must_use]
+pub fn merged_name(job: u64) -> ObjectName {
+    ObjectName::merged(JobId(job), LeaseNonce(7), JobOutput(0), Attempt(0))
 }
 
 /// An extent without timestamps at the end of the test writer's object `seq`.
 #[must_use]
-pub fn extent(base: i64, last: i64, position: u64, length: u64, seq: u64) -> Arc<Extent> {
+pub fn extent(base: i64, last: i64, position: u64, length: u32, seq: u64) -> Arc<Extent> {
+    let size = position + u64::from(length);
+    let object = Arc::new(ObjectRef { id: ObjectId(seq), name: object_name(seq), size });
+    let position = BytePosition(position);
+    extent_of(base, last, ExtentBytes::Object(ObjectRange { object, position, length }))
+}
+
+/// An extent without timestamps that holds so many bytes by value.
+#[must_use]
+pub fn inline_extent(base: i64, last: i64, length: usize) -> Arc<Extent> {
+    extent_of(base, last, ExtentBytes::Inline(vec![0; length].into()))
+}
+
+fn extent_of(base: i64, last: i64, bytes: ExtentBytes) -> Arc<Extent> {
     Arc::new(Extent {
         base_offset: Offset(base),
         last_offset: Offset(last),
-        position: BytePosition(position),
-        length,
         max_timestamp: TimestampMs::NONE,
-        append_time: None,
-        object: Arc::new(ObjectRef {
-            id: ObjectId(seq),
-            name: object_name(seq),
-            size: position + length,
-        }),
+        flags: ExtentFlags::NONE,
+        bytes,
     })
 }

@@ -140,7 +140,7 @@ impl Blocks {
             let _permit = permits.acquire().await.ok();
             let end = (blocks.end * BLOCK_BYTES).min(object.size);
             let range = (blocks.start * BLOCK_BYTES).min(end)..end;
-            let key = keys::wal(this.0.cluster, &object.name);
+            let key = keys::object(this.0.cluster, &object.name);
             let bytes = this.0.store.get_range(&key, range.clone(), cause).await?;
             let read = Block::of_read(&bytes);
             let loaded = blocks.clone().zip(read.iter().cloned()).collect();

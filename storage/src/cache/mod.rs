@@ -42,7 +42,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use ottla_model::ObjectName;
+use ottla_model::{ObjectName, ObjectOrigin};
 use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::Gauge;
 
@@ -158,12 +158,16 @@ impl Cache {
         self.lock().written.get(name).cloned()
     }
 
-    /// Whether this broker wrote an object, so long ago that it dropped it: whoever wants it is no
-    /// reader of the tail.
+    /// Whether who wants an object is no reader of the tail: this broker wrote it so long ago that it
+    /// dropped it, or it was merged, as only older ones are.
     pub fn has_passed(&self, name: &ObjectName) -> bool {
-        self.lock().passed.is_some_and(|passed| {
-            (passed.author, passed.nonce) == (name.author, name.nonce) && name.seq <= passed.seq
-        })
+        let ObjectOrigin::Wal { author, nonce, seq } = name.origin else { return true };
+        match self.lock().passed.map(|passed| passed.origin) {
+            Some(ObjectOrigin::Wal { author: writer, nonce: start, seq: passed }) => {
+                (writer, start) == (author, nonce) && seq <= passed
+            }
+            _ => false,
+        }
     }
 
     /// A block, from either compartment.

@@ -39,7 +39,7 @@ impl World {
         let name = object_name(seq);
         let bytes: Vec<u8> = (0..size).map(|at| (at / BLOCK_BYTES) as u8).collect();
         let payload = Payload::from(Bytes::from(bytes));
-        self.store.put(&keys::wal(CLUSTER, &name), payload).await.unwrap();
+        self.store.put(&keys::object(CLUSTER, &name), payload).await.unwrap();
         ObjectRef { id: ObjectId(seq), name, size }
     }
 

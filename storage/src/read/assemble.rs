@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_control_api::view::Extent;
 use ottla_format::object::BATCH_CRC_FROM;
-use ottla_model::{Offset, TimestampMs};
+use ottla_model::{ExtentFlags, Offset, TimestampMs};
 use ottla_object_io::StoreError;
 use ottla_wire::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 
-use super::gather::ObjectBytes;
+use super::gather::{Available, Wanted};
 
 /// A whole batch as it is stored, with the place it has in its partition.
 #[derive(Clone, Debug)]
@@ -21,8 +21,9 @@ pub(super) struct StoredBatch {
     pub header: BatchHeader,
     pub base_offset: Offset,
     pub bytes: BatchBytes,
-    /// The first byte after it in its object.
+    /// The position of the first byte after it, among those of its extent.
     pub end_position: u64,
+    /// The time of all its records, when the log gave it.
     pub append_time: Option<TimestampMs>,
 }
 
@@ -100,7 +101,8 @@ impl Read for Pieces {
     }
 }
 
-/// Where reading an extent begins: a batch's first byte, and its base offset.
+/// Where reading an extent begins: the position of a batch's first byte, and its base offset (or one
+/// in the gap before it).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub position: u64,
@@ -126,9 +128,9 @@ pub(super) fn batches(
     extent: &Extent,
     place: Place,
     end: u64,
-    bytes: &ObjectBytes,
+    bytes: Available<'_>,
 ) -> (Vec<StoredBatch>, Stop) {
-    let extent_end = extent.position.0 + extent.length;
+    let extent_end = extent.positions().end;
     let end = end.min(extent_end);
     let (pieces, failed) = bytes.pieces(&(place.position..end));
     let mut rope = Rope { pieces: pieces.into() };
@@ -163,22 +165,39 @@ pub(super) fn batches(
             bytes.note_checked(&range);
         }
         position = batch_end;
-        let stored = StoredBatch {
-            header,
-            base_offset: offset,
-            bytes: batch,
-            end_position: position,
-            append_time: extent.append_time,
+        let (base_offset, append_time) = match placed(extent, offset, &header) {
+            Ok(placed) => placed,
+            Err(reason) => return (found, Stop::Damaged(range.start, reason)),
         };
+        let bytes = batch;
+        let stored =
+            StoredBatch { header, base_offset, bytes, end_position: position, append_time };
         offset = stored.last_offset().plus(1);
-        if stored.last_offset() > extent.last_offset {
-            let reason = "its batches have more records than the extent".to_owned();
-            return (found, Stop::Damaged(range.start, reason));
-        }
         found.push(stored);
     }
     let stop = if position >= extent_end { Stop::End } else { Stop::Cut(extent_end) };
     (found, stop)
+}
+
+/// The base offset of the next batch of an extent, whose offsets up to `offset` are passed, and the time
+/// of its records, when the log gave it. Final headers say both.
+fn placed(
+    extent: &Extent,
+    offset: Offset,
+    header: &BatchHeader,
+) -> Result<(Offset, Option<TimestampMs>), String> {
+    let is_final = extent.flags.contains(ExtentFlags::FINAL_HEADERS);
+    let base_offset = if is_final { Offset(header.base_offset) } else { offset };
+    if base_offset < offset {
+        return Err(format!("a base offset of {base_offset} behind those up to {offset}"));
+    }
+    let records_left = extent.last_offset.0.checked_sub(base_offset.0);
+    if records_left.is_none_or(|left| left < i64::from(header.last_offset_delta)) {
+        return Err("its batches have more records than the extent".to_owned());
+    }
+    let has_time = is_final && extent.flags.contains(ExtentFlags::LOG_APPEND_TIME);
+    let of_header = has_time.then_some(TimestampMs(header.max_timestamp));
+    Ok((base_offset, of_header.or(extent.append_time())))
 }
 
 /// The batch's header; its checksum is computed unless it is known to be right.
@@ -254,9 +273,23 @@ impl Rope {
     }
 }
 
-/// The extents of a partition with the places where reading each begins.
+/// An extent of a partition with the place where reading it begins.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub extent: Arc<Extent>,
     pub place: Place,
+}
+
+impl Source {
+    /// Bytes from the place to the extent's end.
+    pub(super) fn length(&self) -> u64 {
+        self.extent.positions().end.saturating_sub(self.place.position)
+    }
+
+    /// What must be read of an object for a range of the extent's positions; `None` when it is empty,
+    /// or when the extent holds its bytes by value.
+    pub(super) fn wanted(&self, range: Range<u64>) -> Option<Wanted> {
+        let object = self.extent.object().filter(|_| !range.is_empty())?;
+        Some((Arc::clone(object), range))
+    }
 }

@@ -163,9 +163,9 @@ impl Reader {
         let mut open: Vec<&mut Part> = parts.iter_mut().collect();
         for at in 0.. {
             open.retain_mut(|part| {
-                let Some(wanted) = part.wanted_of(at) else { return false };
-                let more: Vec<BlockKey> =
-                    self.gather.missing(&wanted).filter(|key| !blocks.contains_key(key)).collect();
+                let Some(wanted) = part.taken_of(at) else { return false };
+                let missing = wanted.iter().flat_map(|wanted| self.gather.missing(wanted));
+                let more: Vec<BlockKey> = missing.filter(|key| !blocks.contains_key(key)).collect();
                 let fits = blocks.is_empty() || blocks.len() + more.len() <= FETCH_BLOCKS_MAX;
                 if fits {
                     blocks.extend(more.into_iter().map(|key| (key, part.heat)));
@@ -223,8 +223,9 @@ impl Reader {
     /// start.
     fn source(&self, wanted: &FetchPartition, extent: &Arc<Extent>) -> (Source, u64) {
         let known = self.places.find(wanted.partition, extent, wanted.offset);
+        let positions = extent.positions();
         let place = Place {
-            position: known.unwrap_or(extent.position.0),
+            position: known.unwrap_or(positions.start),
             offset: if known.is_some() {
                 wanted.offset.max(extent.base_offset)
             } else {
@@ -232,7 +233,7 @@ impl Reader {
             },
         };
         // Without a known place, the batch may be anywhere in the extent: take all of it.
-        let until = if known.is_some() { 0 } else { extent.position.0 + extent.length };
+        let until = if known.is_some() { 0 } else { positions.end };
         (Source { extent: Arc::clone(extent), place }, until)
     }
 
@@ -243,55 +244,82 @@ impl Reader {
         let mut extended = 0;
         while let Some((at, stop)) = part.assemble(gathered) {
             let Some((source, _)) = part.sources.get(at).cloned() else { return };
-            let object = Arc::clone(&source.extent.object);
             if matches!(stop, Stop::Damaged(..) | Stop::Failed(StoreError::Corrupt { .. })) {
                 self.metrics.fetch.damaged_reads.inc();
             }
-            match stop {
+            let repair = match stop {
                 Stop::Cut(until)
                     if need_one && part.batches.is_empty() && extended < EXTENSIONS_MAX =>
                 {
                     extended += 1;
                     part.extend(at, until);
+                    Ok(())
                 }
                 Stop::End | Stop::Cut(_) => {
                     part.cut = true;
                     return;
                 }
-                Stop::Damaged(position, reason) if !repaired => {
+                Stop::Damaged(_, reason) if repaired => Err(ReadError::Corrupt(reason)),
+                Stop::Damaged(position, reason) => {
                     repaired = true;
-                    tracing::warn!(
-                        partition = %part.wanted.partition, object = %object.name, position, reason,
-                        "read damaged bytes again"
-                    );
-                    self.gather.forget(&object, &(position..part.until(at).max(position + 1)));
-                    gathered.distrust(&object);
+                    self.read_anew(part, at, position, reason, gathered)
                 }
-                Stop::Failed(error @ StoreError::Corrupt { .. }) if !repaired => {
+                Stop::Failed(error) if repaired => Err(into_read_error(error)),
+                Stop::Failed(error) => {
                     repaired = true;
-                    tracing::warn!(partition = %part.wanted.partition, %error, "reads it again");
+                    self.locate_anew(part, at, error).await
                 }
-                Stop::Failed(error) if !repaired && error.kind() == StoreErrorKind::NotFound => {
-                    repaired = true;
-                    match self.replaced(part.wanted.partition, &source.extent).await {
-                        Ok(Some(extents)) => {
-                            let sources = extents.iter().map(|e| self.source(&part.wanted, e));
-                            let sources: Vec<_> = sources.collect();
-                            part.sources.splice(at.., sources);
-                            part.take_up_to(part.allotted);
-                        }
-                        Ok(None) => return part.fail(error.into(), &object.name),
-                        Err(error) => return part.fail(error, &object.name),
-                    }
-                }
-                Stop::Failed(StoreError::Corrupt { reason, .. }) | Stop::Damaged(_, reason) => {
-                    return part.fail(ReadError::Corrupt(reason), &object.name);
-                }
-                Stop::Failed(error) => return part.fail(error.into(), &object.name),
+            };
+            if let Err(error) = repair {
+                return part.fail(error, &source.extent);
             }
             let wanted: Vec<Wanted> = part.wanted_ranges().collect();
             self.gather.read(&wanted, part.heat, cause, gathered).await;
         }
+    }
+
+    /// Makes the next read of a source take its bytes from `position` on from the store. Those that
+    /// an extent holds by value are nowhere else.
+    fn read_anew(
+        &self,
+        part: &Part,
+        at: usize,
+        position: u64,
+        reason: String,
+        gathered: &mut Gathered,
+    ) -> Result<(), ReadError> {
+        let object = part.sources.get(at).and_then(|(source, _)| source.extent.object());
+        let Some(object) = object else { return Err(ReadError::Corrupt(reason)) };
+        tracing::warn!(
+            partition = %part.wanted.partition, object = %object.name, position, reason,
+            "read damaged bytes again"
+        );
+        self.gather.forget(object, &(position..part.until(at).max(position + 1)));
+        gathered.distrust(object);
+        Ok(())
+    }
+
+    /// Makes the next read of a source find its records where they are now, if its object is gone; one
+    /// that was damaged is read again.
+    async fn locate_anew(
+        &self,
+        part: &mut Part,
+        at: usize,
+        error: StoreError,
+    ) -> Result<(), ReadError> {
+        let partition = part.wanted.partition;
+        if matches!(error, StoreError::Corrupt { .. }) {
+            tracing::warn!(%partition, %error, "reads it again");
+            return Ok(());
+        }
+        let source = part.sources.get(at).filter(|_| error.kind() == StoreErrorKind::NotFound);
+        let Some((source, _)) = source else { return Err(error.into()) };
+        let replaced = self.replaced(partition, &source.extent).await?;
+        let extents = replaced.ok_or_else(|| ReadError::from(error))?;
+        let sources: Vec<_> = extents.iter().map(|e| self.source(&part.wanted, e)).collect();
+        part.sources.splice(at.., sources);
+        part.take_up_to(part.allotted);
+        Ok(())
     }
 
     /// The extents that now hold an extent's records, when those are others.
@@ -301,11 +329,12 @@ impl Reader {
         extent: &Extent,
     ) -> Result<Option<Vec<Arc<Extent>>>, ReadError> {
         let Answered { shown, page, .. } =
-            self.find_extents(partition, extent.base_offset, extent.length).await?;
+            self.find_extents(partition, extent.base_offset, extent.length()).await?;
         if extent.last_offset < shown.log_start {
             return Err(ReadError::OffsetOutOfRange);
         }
-        let moved = page.extents.first().is_some_and(|e| e.object.name != extent.object.name);
+        let name = |extent: &Extent| extent.object().map(|object| object.name);
+        let moved = page.extents.first().is_some_and(|first| name(first) != name(extent));
         Ok(moved.then_some(page.extents))
     }
 
@@ -396,11 +425,18 @@ fn is_worth_reading(request: &FetchRequest, located: &[Located]) -> bool {
             Found::AtEnd => {}
             Found::Error(_) => return true,
             Found::Extents(extents, _) => {
-                available += extents.iter().map(|e| e.length).sum::<u64>()
+                available += extents.iter().map(|extent| extent.length()).sum::<u64>()
             }
         }
     }
     available >= request.min_bytes as u64
+}
+
+fn into_read_error(error: StoreError) -> ReadError {
+    match error {
+        StoreError::Corrupt { reason, .. } => ReadError::Corrupt(reason),
+        error => error.into(),
+    }
 }
 
 fn is_enough(request: &FetchRequest, answer: &[FetchedPartition]) -> bool {

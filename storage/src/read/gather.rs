@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use ottla_control_api::view::ObjectRef;
+use ottla_control_api::view::{Extent, ExtentBytes, ObjectRef};
 use ottla_format::object::{OBJECT_HEADER_BYTES, ObjectHeader};
 use ottla_model::{ClusterId, ObjectName};
 use ottla_object_io::{ReadCause, Store, StoreError, keys};
@@ -54,6 +54,15 @@ pub(super) type Wanted = (Arc<ObjectRef>, Range<u64>);
 /// What was gathered, by object. It keeps the bytes alive whatever the cache drops meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Gathered(BTreeMap<ObjectName, ObjectBytes>);
+
+/// The bytes of an extent, as a pass has them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Available<'a> {
+    /// What was gathered of its object.
+    Object(&'a ObjectBytes),
+    /// All of them: the extent holds them by value.
+    Inline(&'a Bytes),
+}
 
 /// The gathered bytes of one object.
 #[derive(Debug, Default)]
@@ -146,7 +155,7 @@ impl Gather {
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&object.name).is_some() {
             return Ok(());
         }
-        let key = keys::wal(self.cluster, &object.name);
+        let key = keys::object(self.cluster, &object.name);
         let first = match blocks.get(&0) {
             Some(block) => block.bytes().clone(),
             None => self.store.get_range(&key, 0..OBJECT_HEADER_BYTES as u64, cause).await?,
@@ -227,6 +236,14 @@ impl Gathered {
         self.0.get(&object.name)
     }
 
+    /// The bytes of an extent; `None` when nothing was gathered of its object.
+    pub(super) fn of<'a>(&'a self, extent: &'a Extent) -> Option<Available<'a>> {
+        match &extent.bytes {
+            ExtentBytes::Object(range) => self.object(&range.object).map(Available::Object),
+            ExtentBytes::Inline(bytes) => Some(Available::Inline(bytes)),
+        }
+    }
+
     /// Adds what another one gathered.
     pub(super) fn add(&mut self, other: Gathered) {
         for (name, bytes) in other.0 {
@@ -245,10 +262,39 @@ impl Gathered {
     }
 }
 
+impl Available<'_> {
+    /// The bytes between two positions of the extent as far as they are there, in pieces, and the
+    /// error that is to blame when they do not reach the end.
+    pub(super) fn pieces(self, range: &Range<u64>) -> (Vec<Bytes>, Option<StoreError>) {
+        match self {
+            Self::Object(object) => object.pieces(range),
+            Self::Inline(bytes) => {
+                let end = (range.end as usize).min(bytes.len());
+                (vec![bytes.slice((range.start as usize).min(end)..end)], None)
+            }
+        }
+    }
+
+    /// Whether a range was found right before. Bytes by value are few: they are always checked.
+    pub(super) fn is_checked(self, range: &Range<u64>) -> bool {
+        match self {
+            Self::Object(object) => object.is_checked(range),
+            Self::Inline(_) => false,
+        }
+    }
+
+    /// Notes that a range was found right.
+    pub(super) fn note_checked(self, range: &Range<u64>) {
+        if let Self::Object(object) = self {
+            object.note_checked(range);
+        }
+    }
+}
+
 impl ObjectBytes {
     /// The bytes of a range as far as they were gathered: the pieces from its start on, and the
     /// error that is to blame when they do not reach its end.
-    pub(super) fn pieces(&self, range: &Range<u64>) -> (Vec<Bytes>, Option<StoreError>) {
+    fn pieces(&self, range: &Range<u64>) -> (Vec<Bytes>, Option<StoreError>) {
         if let Some(pieces) = self.written.as_ref().and_then(|written| written.pieces(range)) {
             return (pieces, None);
         }
@@ -269,7 +315,7 @@ impl ObjectBytes {
 
     /// Whether all bytes of a range were found right before. Bytes that this broker wrote, it has
     /// checked when it was received.
-    pub(super) fn is_checked(&self, range: &Range<u64>) -> bool {
+    fn is_checked(&self, range: &Range<u64>) -> bool {
         self.is_written(range)
             || self.each_part(range, |block, part| block.is_checked(&part)).into_iter().all(|c| c)
     }
@@ -287,7 +333,7 @@ impl ObjectBytes {
     }
 
     /// Notes that a range was found right.
-    pub(super) fn note_checked(&self, range: &Range<u64>) {
+    fn note_checked(&self, range: &Range<u64>) {
         self.each_part(range, |block, part| block.note_checked(part));
     }
 

@@ -83,8 +83,8 @@ impl Reader {
         let recent = |bytes| self.view.recent_extents(wanted.partition, wanted.offset, bytes);
         let mut recent_extents = recent(max_bytes)?;
         // The view remembers further back than the cache.
-        let passed =
-            recent_extents.extents.first().is_some_and(|e| self.gather.has_passed(&e.object));
+        let first = recent_extents.extents.first().and_then(|extent| extent.object());
+        let passed = first.is_some_and(|object| self.gather.has_passed(object));
         let heat = if passed { Heat::CatchUp } else { Heat::Tail };
         if heat == Heat::CatchUp {
             recent_extents = recent(max_bytes + READ_AHEAD_BYTES)?;

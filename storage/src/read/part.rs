@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ottla_model::{ObjectName, Offset};
+use ottla_control_api::view::Extent;
+use ottla_model::Offset;
 use ottla_object_io::ReadCause;
 
 use super::assemble::{Source, Stop, StoredBatch, batches};
@@ -73,17 +74,15 @@ impl Part {
     pub(super) fn wanted_ranges(&self) -> impl Iterator<Item = Wanted> {
         self.sources
             .iter()
-            .map(|(source, until)| {
-                (Arc::clone(&source.extent.object), source.place.position..*until)
-            })
-            .filter(|(_, range)| !range.is_empty())
+            .filter_map(|(source, until)| source.wanted(source.place.position..*until))
     }
 
-    /// What is read of one source; `None` from the first that nothing is read of.
-    pub(super) fn wanted_of(&self, at: usize) -> Option<Wanted> {
+    /// Whether anything is taken of one source, and what must be read of an object for it; nothing is
+    /// taken of those behind the first of which nothing is.
+    pub(super) fn taken_of(&self, at: usize) -> Option<Option<Wanted>> {
         let (source, until) = self.sources.get(at)?;
         let range = source.place.position..*until;
-        (!range.is_empty()).then(|| (Arc::clone(&source.extent.object), range))
+        (!range.is_empty()).then(|| source.wanted(range))
     }
 
     /// Reads nothing of a source and of those after it.
@@ -102,12 +101,12 @@ impl Part {
     /// What was located and not read: one range of each source, in order.
     pub(super) fn unread(&self) -> impl Iterator<Item = Wanted> {
         self.sources.iter().filter_map(|(source, until)| {
-            let range = source.place.position.max(*until)..source.end();
-            (!range.is_empty()).then(|| (Arc::clone(&source.extent.object), range))
+            let end = source.extent.positions().end;
+            source.wanted(source.place.position.max(*until)..end)
         })
     }
 
-    /// Where the first `sent` batches lie: one range of each source that has any.
+    /// Where in objects the first `sent` batches lie: one range of each source that has any.
     pub(super) fn sent_ranges(&self, sent: usize) -> Vec<Wanted> {
         let mut ranges: Vec<(usize, Range<u64>)> = Vec::new();
         for (at, batch) in self.batches.iter().take(sent) {
@@ -119,8 +118,9 @@ impl Part {
                 }
             }
         }
-        let object = |at: usize| self.sources.get(at).map(|(s, _)| Arc::clone(&s.extent.object));
-        ranges.into_iter().filter_map(|(at, range)| Some((object(at)?, range))).collect()
+        let wanted =
+            |(at, range)| self.sources.get(at).and_then(|(s, _): &(Source, _)| s.wanted(range));
+        ranges.into_iter().filter_map(wanted).collect()
     }
 
     /// Puts the batches together from what was gathered; says where and why it stopped before the
@@ -131,7 +131,7 @@ impl Part {
             if *until <= source.place.position {
                 return Some((at, Stop::Cut(source.place.position)));
             }
-            let Some(bytes) = gathered.object(&source.extent.object) else {
+            let Some(bytes) = gathered.of(&source.extent) else {
                 return Some((at, Stop::Cut(source.place.position)));
             };
             let (found, stop) = batches(&source.extent, source.place, *until, bytes);
@@ -152,8 +152,10 @@ impl Part {
     }
 
     /// Ends the part: what came before is served, the next fetch meets the error.
-    pub(super) fn fail(&mut self, error: ReadError, object: &ObjectName) {
-        tracing::warn!(partition = %self.wanted.partition, %object, %error, "read partition");
+    pub(super) fn fail(&mut self, error: ReadError, extent: &Extent) {
+        tracing::warn!(
+            partition = %self.wanted.partition, object = %extent.bytes, %error, "read partition"
+        );
         self.error = Some(error);
     }
 }
@@ -167,7 +169,8 @@ pub(super) fn pins_too_much(parts: &[Part], sent: &[usize], gathered: &Gathered)
         for (at, batch) in part.batches.iter().take(*sent) {
             let length = batch.bytes.len();
             let source = part.sources.get(*at);
-            let object = source.and_then(|(source, _)| gathered.object(&source.extent.object));
+            let object = source.and_then(|(source, _)| source.extent.object());
+            let object = object.and_then(|object| gathered.object(object));
             // Bytes that are copied anyway pin nothing.
             if let Some(object) = object.filter(|_| length >= COPY_BATCH_BYTES_MAX) {
                 let range = batch.end_position - length as u64..batch.end_position;
@@ -179,16 +182,4 @@ pub(super) fn pins_too_much(parts: &[Part], sent: &[usize], gathered: &Gathered)
         }
     }
     bytes.saturating_mul(PINNED_SHARE_MIN) < buffers.into_values().sum()
-}
-
-impl Source {
-    /// The first byte behind the extent.
-    fn end(&self) -> u64 {
-        self.extent.position.0 + self.extent.length
-    }
-
-    /// Bytes from the place to the extent's end.
-    pub(super) fn length(&self) -> u64 {
-        self.end().saturating_sub(self.place.position)
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A consumer that takes a large extent in parts asks for the offset after the last batch it got.
 //! Without a memory of that place, each part would walk, and possibly read, the extent from its
-//! start.
+//! start. Extents by value are short and at hand: they are walked.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -31,10 +31,11 @@ impl Places {
         offset: Offset,
     ) -> Option<u64> {
         if offset <= extent.base_offset {
-            return Some(extent.position.0);
+            return Some(extent.positions().start);
         }
+        let object = extent.object()?.id;
         let places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.get(&(partition, extent.object.id, offset)).copied()
+        places.get(&(partition, object, offset)).copied()
     }
 
     /// Remembers where the batch with base offset `offset` begins.
@@ -45,11 +46,9 @@ impl Places {
         offset: Offset,
         position: u64,
     ) {
-        if offset > extent.last_offset {
-            return;
-        }
+        let Some(object) = extent.object().filter(|_| offset <= extent.last_offset) else { return };
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.push((partition, extent.object.id, offset), position, 1);
+        places.push((partition, object.id, offset), position, 1);
         while places.bytes() > PLACES_MAX {
             places.pop();
         }

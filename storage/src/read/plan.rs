@@ -172,8 +172,7 @@ mod tests {
 
     #[test]
     fn neighbouring_ranges_of_an_object_are_read_once() {
-        let object = Arc::clone(&extent(0, 0, 0, 10 * BLOCK_BYTES, 1).object);
-        let other = Arc::clone(&extent(0, 0, 0, 10, 2).object);
+        let [object, other] = [1, 2].map(|seq| extent(0, 0, 0, 10, seq).object().cloned().unwrap());
         let at = |start, end| (Arc::clone(&object), start..end);
         let wanted = [
             at(10, 20),

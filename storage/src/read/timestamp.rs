@@ -30,8 +30,8 @@ use ottla_wire::records::records;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::assemble::{Place, Stop, StoredBatch, batches};
-use super::gather::Gathered;
+use super::assemble::{Place, Source, Stop, StoredBatch, batches};
+use super::gather::{Gathered, Wanted};
 use super::leader::Answered;
 use super::{Isolation, ReadError, Reader};
 use crate::cache::{BlockKey, Heat};
@@ -113,8 +113,9 @@ impl Reader {
 
     /// Waits for room for an extent's blocks.
     async fn memory_of(&self, client: IpAddr, extent: &Extent) -> Reservation {
-        let range = extent.position.0..extent.position.0 + extent.length;
-        let bytes = BlockKey::covering(&range).count() * BLOCK_BYTES as usize;
+        // The state's own copy of an extent's bytes is counted there.
+        let blocks = extent.object().map_or(0, |_| BlockKey::covering(&extent.positions()).count());
+        let bytes = blocks * BLOCK_BYTES as usize;
         // One that is longer than the budget, which only an enormous batch can be, is read alone.
         let bytes = bytes.min(self.look_ups.total());
         let reserved = self.look_ups.reserve(client, bytes).await;
@@ -122,13 +123,14 @@ impl Reader {
     }
 
     async fn whole_extent(&self, extent: &Arc<Extent>) -> Result<Vec<StoredBatch>, ReadError> {
-        let place = Place { position: extent.position.0, offset: extent.base_offset };
-        let end = extent.position.0 + extent.length;
-        let wanted = [(Arc::clone(&extent.object), place.position..end)];
+        let std::ops::Range { start, end } = extent.positions();
+        let place = Place { position: start, offset: extent.base_offset };
+        let source = Source { extent: Arc::clone(extent), place };
+        let wanted: Vec<Wanted> = source.wanted(start..end).into_iter().collect();
         for last_try in [false, true] {
             let mut gathered = Gathered::default();
             self.gather.read(&wanted, Heat::CatchUp, ReadCause::Timestamp, &mut gathered).await;
-            let stop = match gathered.object(&extent.object) {
+            let stop = match gathered.of(extent) {
                 Some(bytes) => match batches(extent, place, end, bytes) {
                     (found, Stop::End) => return Ok(found),
                     (_, stop) => stop,
@@ -138,7 +140,7 @@ impl Reader {
             match stop {
                 Stop::Failed(error) => return Err(error.into()),
                 Stop::Damaged(_, reason) if last_try => return Err(ReadError::Corrupt(reason)),
-                _ => self.gather.forget(&extent.object, &wanted[0].1),
+                _ => wanted.iter().for_each(|(object, range)| self.gather.forget(object, range)),
             }
         }
         Err(ReadError::Corrupt("the extent ends inside a batch".to_owned()))

@@ -135,7 +135,7 @@ impl Sweeper {
         let mut seen = Seen::default();
         let mut pass = OrphanPass::default();
         let mut orphans = Vec::new();
-        for folder in keys::wal_folders(*cluster) {
+        for folder in keys::object_folders(*cluster) {
             let entries = store.list(&folder).await?;
             seen.look_at(*cluster, &entries, clock.now(), self.options.orphan_age);
             if seen.names.len() >= SWEEP_NAMES_AT_ONCE {
@@ -206,7 +206,7 @@ impl Sweeper {
 
     async fn delete_one(&self, name: ObjectName) -> bool {
         let SweepParts { cluster, store, metrics, .. } = &self.parts;
-        let Err(error) = store.delete(&keys::wal(*cluster, &name)).await else { return true };
+        let Err(error) = store.delete(&keys::object(*cluster, &name)).await else { return true };
         metrics.sweep.failures.inc();
         tracing::warn!(
             object = %name, %error, "an object was not deleted; a later pass tries it again"

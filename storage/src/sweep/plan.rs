@@ -36,7 +36,7 @@ impl Seen {
         let young_since = now.0.saturating_sub(age_ms);
         self.listed += entries.len() as u64;
         for entry in entries {
-            match keys::wal_name(cluster, &entry.key) {
+            match keys::object_name(cluster, &entry.key) {
                 None => self.foreign += 1,
                 Some(_) if entry.modified_ms > young_since => self.young += 1,
                 Some(name) => self.names.push(name),

@@ -10,10 +10,10 @@ use ottla_control_api::{
     CallError, Condemned, CondemnedObject, ObjectStanding, SweepControl, SweepMark,
 };
 use ottla_env::Clock;
-use ottla_model::{AppliedIndex, ClusterId, ObjectId, ObjectName};
+use ottla_model::{AppliedIndex, ClusterId, ObjectId, ObjectName, ObjectOrigin};
 use ottla_object_io::{Payload, PutDone, ReadCause, Store, StoreError, heights, keys};
 use ottla_telemetry::Metrics;
-use ottla_test_kit::values::object_name;
+use ottla_test_kit::values::{merged_name, object_name};
 
 use super::*;
 use crate::limits::{SWEEP_BATCH, SWEEP_OBJECTS_ALWAYS};
@@ -156,7 +156,7 @@ impl World {
 
     async fn put(&self, name: &ObjectName) {
         let payload = Payload::checksummed(vec![Bytes::from_static(b"x")]);
-        self.store.put(&keys::wal(CLUSTER, name), payload).await.unwrap();
+        self.store.put(&keys::object(CLUSTER, name), payload).await.unwrap();
     }
 
     /// Puts objects and condemns them.
@@ -174,20 +174,30 @@ impl World {
     }
 
     fn resist(&self, seq: u64) {
-        self.store.keys.lock().unwrap().insert(keys::wal(CLUSTER, &object_name(seq)));
+        self.store.keys.lock().unwrap().insert(keys::object(CLUSTER, &object_name(seq)));
     }
 
     fn give_in(&self) {
         self.store.keys.lock().unwrap().clear();
     }
 
-    /// The sequences of what is in the store.
+    /// The sequences of what is in the store, and the jobs of merged objects.
     async fn there(&self) -> Vec<u64> {
-        let entries = self.store.list(&format!("{CLUSTER}/wal")).await.unwrap();
-        let seq = |key: &str| keys::wal_name(CLUSTER, key).map_or(u64::MAX, |name| name.seq.0);
-        let mut seqs: Vec<u64> = entries.iter().map(|entry| seq(&entry.key)).collect();
-        seqs.sort_unstable();
-        seqs
+        let mut numbers = Vec::new();
+        for folder in keys::object_folders(CLUSTER) {
+            let entries = self.store.list(&folder).await.unwrap();
+            numbers.extend(entries.iter().map(|entry| number(&entry.key)));
+        }
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+fn number(key: &str) -> u64 {
+    match keys::object_name(CLUSTER, key).map(|name| name.origin) {
+        Some(ObjectOrigin::Wal { seq, .. }) => seq.0,
+        Some(ObjectOrigin::Merged { job, .. }) => job.0,
+        None => u64::MAX,
     }
 }
 
@@ -232,7 +242,7 @@ async fn every_key_has_its_own_result_and_progress_does_not_go_back() {
 async fn a_crash_between_delete_and_forget_is_made_good_by_the_next_pass() {
     let world = World::new();
     world.condemn(0..2).await;
-    let gone = keys::wal(CLUSTER, &object_name(0));
+    let gone = keys::object(CLUSTER, &object_name(0));
     world.store.delete(&gone).await.unwrap();
     assert_eq!(world.sweeper().sweep_condemned().await.unwrap().deleted, 2);
 
@@ -267,6 +277,30 @@ async fn of_what_a_listing_shows_only_orphans_go() {
     assert_eq!((pass.listed, pass.orphans, pass.deleted, pass.foreign), (5, 1, 1, 2));
     assert_eq!(world.there().await, [0, 1, 3, u64::MAX]);
     assert_eq!(world.metrics.sweep.foreign.get(), 2);
+}
+
+#[tokio::test]
+async fn merged_objects_are_swept_like_wal_objects() {
+    let world = World::new();
+    for (job, standing) in [
+        (100, ObjectStanding::Committed),
+        (101, ObjectStanding::Undecided),
+        (102, ObjectStanding::Orphan),
+        (103, ObjectStanding::Foreign),
+    ] {
+        world.put(&merged_name(job)).await;
+        world.control.lock().standings.insert(merged_name(job), standing);
+    }
+    world.put(&merged_name(104)).await;
+    world.control.lock().condemned.insert(ObjectId(4), merged_name(104));
+    world.condemn(5..6).await;
+    world.stands(6, ObjectStanding::Orphan).await;
+
+    assert_eq!(world.sweeper().sweep_condemned().await.unwrap().deleted, 2);
+    assert_eq!(world.there().await, [6, 100, 101, 102, 103]);
+    let pass = world.sweeper().sweep_orphans().await.unwrap();
+    assert_eq!((pass.listed, pass.orphans, pass.deleted, pass.foreign), (5, 2, 2, 1));
+    assert_eq!(world.there().await, [100, 101, 103]);
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ impl Partitions {
             if bytes >= max_bytes && !extents.is_empty() {
                 break;
             }
-            bytes += extent.length;
+            bytes += extent.length();
             extents.push(Arc::clone(extent));
         }
         Some(RecentExtents { bounds: known.bounds, extents })

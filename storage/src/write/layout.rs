@@ -57,10 +57,8 @@ pub(crate) fn lay_out(header: &ObjectHeader, bodies: &[Body]) -> Laid {
 #[cfg(test)]
 mod tests {
     use ottla_format::object::decode_object;
-    use ottla_model::{
-        BrokerAuthor, BrokerEpoch, BrokerId, ClusterId, ObjectSeq, PartitionId, PartitionIndex,
-        ProcessNonce, TopicId,
-    };
+    use ottla_model::{ClusterId, PartitionId, PartitionIndex, TopicId};
+    use ottla_test_kit::values::object_name;
 
     use super::*;
 
@@ -79,12 +77,7 @@ mod tests {
     #[test]
     fn runs_are_sorted_and_keep_arrival_order_within() {
         let bodies = [body(2, 1), body(0, 2), body(2, 3), body(1, 4), body(0, 5)];
-        let header = ObjectHeader {
-            cluster: ClusterId(1),
-            author: BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) },
-            nonce: ProcessNonce(1),
-            seq: ObjectSeq(0),
-        };
+        let header = ObjectHeader { cluster: ClusterId(1), origin: object_name(0).origin };
         let laid = lay_out(&header, &bodies);
         let indices: Vec<u32> = laid.layout.order.iter().map(|(index, _)| *index).collect();
         assert_eq!(indices, [1, 4, 3, 0, 2]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ottla_control_api::CallError;
 use ottla_format::command::ObjectOutcome;
 use ottla_format::object::ObjectHeader;
-use ottla_model::{Attempt, BrokerAuthor, ClusterId, ObjectSeq, ProcessNonce};
+use ottla_model::{Attempt, BrokerAuthor, ClusterId, ObjectOrigin, ObjectSeq, ProcessNonce};
 use ottla_object_io::Payload;
 use tokio::time::Instant;
 
@@ -46,12 +46,14 @@ pub struct StepWriter {
     steps: Steps,
     failed: SharedFailed,
     size_max: usize,
-    header: ObjectHeader,
+    cluster: ClusterId,
+    author: BrokerAuthor,
+    nonce: ProcessNonce,
 }
 
 impl fmt::Debug for StepWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the writer of {:?}", self.header.author)
+        write!(f, "the writer of {:?}", self.author)
     }
 }
 
@@ -75,16 +77,14 @@ impl StepWriter {
     ) -> Self {
         let intake = Intake::new(size_max, Duration::ZERO, failed.clone());
         let steps = Steps::new(author, SharedIntake::new(intake), failed.clone());
-        let header = ObjectHeader { cluster, author, nonce, seq: ObjectSeq(0) };
-        Self { steps, failed, size_max, header }
+        Self { steps, failed, size_max, cluster, author, nonce }
     }
 
     /// Ends this writer; the one of the next broker epoch of the same process, as
     /// [`Writer::succeed`](super::Writer::succeed) makes it.
     pub fn succeed(mut self, author: BrokerAuthor, now: Instant) -> Self {
         self.steps.end(now);
-        let ObjectHeader { cluster, nonce, .. } = self.header;
-        Self::new(cluster, author, nonce, self.size_max, self.failed)
+        Self::new(self.cluster, author, self.nonce, self.size_max, self.failed)
     }
 
     /// As [`Writer::append`](super::Writer::append), but the ticket waits for its answer for ever.
@@ -103,7 +103,8 @@ impl StepWriter {
     /// Seals the oldest buffer, if there is one.
     pub fn seal(&mut self) -> Option<SealedObject> {
         let (seq, buffer) = self.steps.seal()?;
-        let laid = lay_out(&ObjectHeader { seq, ..self.header }, &buffer.bodies);
+        let origin = ObjectOrigin::Wal { author: self.author, nonce: self.nonce, seq };
+        let laid = lay_out(&ObjectHeader { cluster: self.cluster, origin }, &buffer.bodies);
         Some(SealedObject { seq, payload: laid.payload, layout: laid.layout })
     }
 

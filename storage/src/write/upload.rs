@@ -24,7 +24,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ottla_env::Random;
 use ottla_format::object::ObjectHeader;
-use ottla_model::{Attempt, BrokerAuthor, ClusterId, ObjectName, ObjectSeq, ProcessNonce};
+use ottla_model::{
+    Attempt, BrokerAuthor, ClusterId, ObjectName, ObjectOrigin, ObjectSeq, ProcessNonce,
+};
 use ottla_object_io::{Payload, Store, StoreError, StoreErrorKind, keys};
 use ottla_telemetry::Metrics;
 use ottla_telemetry::metrics::{Counter, Histogram};
@@ -110,8 +112,7 @@ impl Uploader {
     pub(crate) async fn upload(&self, upload: Upload) -> Option<Verified> {
         let Upload { seq, bodies, oldest } = upload;
         let sealed_at = Instant::now();
-        let header =
-            ObjectHeader { cluster: self.cluster, author: self.author, nonce: self.nonce, seq };
+        let header = ObjectHeader { cluster: self.cluster, origin: self.origin(seq) };
         let laid = lay_out(&header, &bodies);
 
         let give_up_at = (oldest + self.time_max).max(sealed_at + UPLOAD_TIME_MIN);
@@ -128,8 +129,12 @@ impl Uploader {
         Some(Verified { attempt, size, layout: laid.layout, at })
     }
 
+    fn origin(&self, seq: ObjectSeq) -> ObjectOrigin {
+        ObjectOrigin::Wal { author: self.author, nonce: self.nonce, seq }
+    }
+
     fn name(&self, seq: ObjectSeq, attempt: Attempt) -> ObjectName {
-        ObjectName { author: self.author, nonce: self.nonce, seq, attempt }
+        ObjectName { origin: self.origin(seq), attempt }
     }
 
     /// Makes attempts until one is verified. `None`: as many failed as may be made.
@@ -190,7 +195,7 @@ impl Uploader {
     ) -> (Attempt, Result<Duration, StoreError>) {
         let since = Instant::now();
         let length = payload.length;
-        let key = keys::wal(self.cluster, &self.name(seq, attempt));
+        let key = keys::object(self.cluster, &self.name(seq, attempt));
         let result = match self.store.put(&key, payload).await {
             Ok(done) if done.bytes == length => Ok(since.elapsed()),
             Ok(done) => {

@@ -279,9 +279,9 @@ impl FaultyNode {
         }
         let state = self.node()?.controller().state();
         let mut there = BTreeSet::new();
-        for folder in keys::wal_folders(state.cluster()) {
+        for folder in keys::object_folders(state.cluster()) {
             for entry in self.store.list(&folder).await? {
-                let name = keys::wal_name(state.cluster(), &entry.key);
+                let name = keys::object_name(state.cluster(), &entry.key);
                 there.insert(name.with_context(|| format!("a strange key: {}", entry.key))?);
             }
         }

@@ -89,7 +89,7 @@ impl Extents {
     /// When it does not follow the last extent: the caller's offsets are wrong, and records would
     /// be lost (I-DENSE).
     pub(super) fn push(&mut self, extent: ExtentEntry, hash: u128) -> Offset {
-        let follows = self.last().is_none_or(|l| l.last_offset.plus(1) == extent.base_offset);
+        let follows = self.last().is_none_or(|l| l.last_offset().plus(1) == extent.base_offset);
         promise("I-DENSE", follows, || format!("{extent:?} does not follow {:?}", self.last()));
         let key = self.tail.first_offset().unwrap_or(extent.base_offset);
         self.tail.push(extent, hash);
@@ -109,7 +109,7 @@ impl Extents {
         hash: impl FnMut(&ExtentEntry) -> u128,
     ) -> Option<()> {
         let first = extents.first()?;
-        let follows = self.last().is_none_or(|l| l.last_offset.plus(1) == first.base_offset);
+        let follows = self.last().is_none_or(|l| l.last_offset().plus(1) == first.base_offset);
         if !follows || !is_contiguous(&extents) || extents.len() > CHUNK_LENGTH {
             return None;
         }
@@ -143,7 +143,7 @@ impl Extents {
     pub fn from_offset(&self, offset: Offset) -> impl Iterator<Item = &ExtentEntry> {
         self.chunks_at(self.place_of(offset))
             .flat_map(Chunk::iter)
-            .skip_while(move |extent| extent.last_offset < offset)
+            .skip_while(move |extent| extent.last_offset() < offset)
     }
 
     /// The first extent, in offset order, whose largest timestamp is `timestamp` or later.
@@ -208,7 +208,7 @@ impl Extents {
 
     /// What every operation keeps, checked from scratch; the first thing that is wrong.
     pub(super) fn check(&self, hash: impl FnMut(&ExtentEntry) -> u128) -> Result<(), String> {
-        let all: Vec<_> = self.iter().copied().collect();
+        let all: Vec<_> = self.iter().cloned().collect();
         let whole = Chunk::new(all.clone(), hash);
         let sums = self.chunks().fold(0u128, |sum, chunk| sum.wrapping_add(chunk.digest()));
         let branches_know = self.branches.iter().all(|branch| {
@@ -240,12 +240,10 @@ struct Place {
     chunk: usize,
 }
 
-/// Whether each extent holds at least one record and begins where the one before ends.
+/// Whether each extent begins where the one before ends.
 fn is_contiguous(extents: &[ExtentEntry]) -> bool {
-    let whole = extents.iter().all(|extent| extent.base_offset <= extent.last_offset);
-    let joined = extents.windows(2).all(|pair| match pair {
-        [earlier, later] => earlier.last_offset.plus(1) == later.base_offset,
+    extents.windows(2).all(|pair| match pair {
+        [earlier, later] => earlier.last_offset().plus(1) == later.base_offset,
         _ => true,
-    });
-    whole && joined
+    })
 }

@@ -50,12 +50,12 @@ impl Extents {
         hash: impl FnMut(&ExtentEntry) -> u128,
     ) -> Result<Spliced, SpliceError> {
         let begins = self.from_offset(first).next().is_some_and(|e| e.base_offset == first);
-        let ends = self.from_offset(last).next().is_some_and(|e| e.last_offset == last);
+        let ends = self.from_offset(last).next().is_some_and(|e| e.last_offset() == last);
         if !begins || !ends || first > last {
             return Err(SpliceError::NotARun);
         }
         let covers = new.first().is_some_and(|extent| extent.base_offset == first)
-            && new.last().is_some_and(|extent| extent.last_offset == last)
+            && new.last().is_some_and(|extent| extent.last_offset() == last)
             && is_contiguous(new);
         if !covers {
             return Err(SpliceError::NotCovering);
@@ -70,12 +70,12 @@ impl Extents {
         log_start: Offset,
         hash: impl FnMut(&ExtentEntry) -> u128,
     ) -> Spliced {
-        let gone = |extent: &&ExtentEntry| extent.last_offset < log_start;
+        let gone = |extent: &&ExtentEntry| extent.last_offset() < log_start;
         let Some(first) = self.iter().next().filter(gone).map(|extent| extent.base_offset) else {
             return Spliced::default();
         };
         let stays = self.from_offset(log_start).next().map(|extent| extent.base_offset);
-        let behind = stays.or(self.last().map(|extent| extent.last_offset.plus(1)));
+        let behind = stays.or(self.last().map(|extent| extent.last_offset().plus(1)));
         let last = behind.map_or(first, |behind| Offset(behind.0 - 1));
         self.splice(first, last, &[], hash)
     }
@@ -112,8 +112,8 @@ impl Extents {
         let mut extents: Vec<ExtentEntry> = Vec::new();
         let mut is_placed = false;
         for extent in rewritten.iter().flat_map(Chunk::iter) {
-            if extent.last_offset < first {
-                extents.push(*extent);
+            if extent.last_offset() < first {
+                extents.push(extent.clone());
                 continue;
             }
             if !is_placed {
@@ -121,9 +121,9 @@ impl Extents {
                 is_placed = true;
             }
             if extent.base_offset > last {
-                extents.push(*extent)
+                extents.push(extent.clone())
             } else {
-                spliced.removed.push(*extent)
+                spliced.removed.push(extent.clone())
             }
         }
         join_with_neighbours(&mut extents, &mut before, &mut after, &mut rewritten);
@@ -175,11 +175,11 @@ fn join_with_neighbours(
         return;
     }
     if let Some(chunk) = before.pop() {
-        extents.splice(0..0, chunk.iter().copied());
+        extents.splice(0..0, chunk.iter().cloned());
         rewritten.push(chunk);
     } else if !after.is_empty() {
         let chunk = after.remove(0);
-        extents.extend(chunk.iter().copied());
+        extents.extend(chunk.iter().cloned());
         rewritten.push(chunk);
     }
 }

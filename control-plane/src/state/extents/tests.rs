@@ -1,22 +1,31 @@
-use ottla_model::{BytePosition, ObjectId};
+use ottla_format::state::ExtentLocation;
+use ottla_model::{BytePosition, ExtentFlags, ObjectId};
 use proptest::prelude::*;
 
 use super::*;
 
+/// One extent in five holds its bytes by value.
 fn extent(base: i64, records: i64, object: u64, time: i64) -> ExtentEntry {
+    let (object, position) = (ObjectId(object), BytePosition(0));
+    let location = match object.0 % 5 {
+        4 => ExtentLocation::Inline(object.0.to_le_bytes().into()),
+        _ => ExtentLocation::Object { object, position, length: 100 },
+    };
     ExtentEntry {
         base_offset: Offset(base),
-        last_offset: Offset(base + records - 1),
-        object: ObjectId(object),
-        position: BytePosition(0),
-        length: 100,
+        last_offset_delta: u32::try_from(records - 1).unwrap(),
         max_timestamp: TimestampMs(time),
-        log_append: false,
+        flags: ExtentFlags::NONE,
+        location,
     }
 }
 
 fn hash(extent: &ExtentEntry) -> u128 {
-    u128::from(extent.object.0) << 64 | u128::from(extent.base_offset.0 as u64)
+    let number = match &extent.location {
+        ExtentLocation::Object { object, .. } => object.0,
+        ExtentLocation::Inline(bytes) => u64::from_le_bytes(bytes[..].try_into().unwrap()),
+    };
+    u128::from(number) << 64 | u128::from(extent.base_offset.0 as u64)
 }
 
 /// Extents of two records each; timestamps go up and down.
@@ -24,13 +33,14 @@ fn appended(count: i64) -> Extents {
     let mut extents = Extents::default();
     for at in 0..count {
         let extent = extent(2 * at, 2, at as u64, (at * 7919) % 1000);
-        extents.push(extent, hash(&extent));
+        let hash = hash(&extent);
+        extents.push(extent, hash);
     }
     extents
 }
 
 fn all(extents: &Extents) -> Vec<ExtentEntry> {
-    extents.iter().copied().collect()
+    extents.iter().cloned().collect()
 }
 
 fn names(extents: &Extents) -> Vec<i64> {
@@ -60,7 +70,8 @@ fn a_copy_keeps_what_it_had_and_shares_the_full_chunks() {
     let mut extents = appended(600);
     let copy = extents.clone();
     let next = extent(1_200, 2, 600, 0);
-    extents.push(next, hash(&next));
+    let hash = hash(&next);
+    extents.push(next, hash);
     assert_eq!((copy.len(), extents.len()), (600, 601));
     let shared = |at| copy.chunks().nth(at).unwrap().shares_with(extents.chunks().nth(at).unwrap());
     assert_eq!([shared(0), shared(1), shared(2)], [true, true, false]);
@@ -89,15 +100,14 @@ fn a_rewritten_run_renames_nothing_behind_it() {
 fn many_small_rewrites_leave_few_chunks() {
     let mut extents = appended(20_000);
     while extents.len() > 40 {
-        let run: Vec<_> = extents.iter().take(20).copied().collect();
+        let run: Vec<_> = extents.iter().take(20).cloned().collect();
         let mut rest = run.as_slice();
         let mut offset = rest[0].base_offset;
         while let (Some(first), Some(last)) = (rest.first(), rest.get(9)) {
-            let (base, records) =
-                (first.base_offset.0, last.last_offset.0 - first.base_offset.0 + 1);
-            let merged = extent(base, records, 1, 1);
-            extents.replace(first.base_offset, last.last_offset, &[merged], hash).unwrap();
-            offset = last.last_offset.plus(1);
+            let (base, end) = (first.base_offset, last.last_offset());
+            let merged = extent(base.0, end.0 - base.0 + 1, 1, 1);
+            extents.replace(base, end, &[merged], hash).unwrap();
+            offset = end.plus(1);
             rest = &rest[10..];
         }
         let passed = extents.trim(offset, hash);
@@ -156,13 +166,14 @@ fn perform(
     extents: &mut Extents,
     model: &mut Vec<ExtentEntry>,
 ) -> Vec<Offset> {
-    let end = |model: &[ExtentEntry]| model.last().map_or(0, |extent| extent.last_offset.0 + 1);
+    let end = |model: &[ExtentEntry]| model.last().map_or(0, |extent| extent.last_offset().0 + 1);
     match *operation {
         Operation::Append { count, time } => {
             let appended = (0..count as i64).map(|at| {
                 let new = extent(end(model), 1 + at % 3, at as u64, time + at % 7);
-                model.push(new);
-                extents.push(new, hash(&new))
+                model.push(new.clone());
+                let hash = hash(&new);
+                extents.push(new, hash)
             });
             appended.collect()
         }
@@ -172,7 +183,7 @@ fn perform(
             }
             let from = from % model.len();
             let until = (from + count).min(model.len());
-            let (first, last) = (model[from].base_offset, model[until - 1].last_offset);
+            let (first, last) = (model[from].base_offset, model[until - 1].last_offset());
             let records = last.0 - first.0 + 1;
             let cuts: Vec<i64> =
                 (0..=pieces as i64).map(|at| first.0 + records * at / pieces as i64).collect();
@@ -190,7 +201,7 @@ fn perform(
             let first = model.first().map_or(0, |extent| extent.base_offset.0);
             let to = Offset(first + (to as u64 % (end(model) - first + 1) as u64) as i64);
             let spliced = extents.trim(to, hash);
-            let gone = model.iter().take_while(|extent| extent.last_offset < to).count();
+            let gone = model.iter().take_while(|extent| extent.last_offset() < to).count();
             let removed: Vec<_> = model.drain(..gone).collect();
             assert_eq!(spliced.removed, removed);
             spliced.chunks

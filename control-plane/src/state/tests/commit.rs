@@ -9,6 +9,7 @@ use ottla_format::state::ObjectStatus;
 use ottla_model::*;
 
 use super::fixture::*;
+use crate::state::State;
 use crate::state::semantics::OUTCOMES_KEPT_MAX;
 
 fn committed(outcomes: &[BatchOutcome]) -> ObjectOutcome {
@@ -25,7 +26,7 @@ fn extents(fixture: &Fixture, id: PartitionId) -> Vec<(i64, i64, u64, u64)> {
     let page = fixture.state.find_extents(&find);
     page.extents
         .iter()
-        .map(|e| (e.base_offset.0, e.last_offset.0, e.position.0, e.length))
+        .map(|e| (e.base_offset.0, e.last_offset.0, e.positions().start, e.length()))
         .collect()
 }
 
@@ -172,7 +173,29 @@ fn log_append_time_is_the_time_of_the_commit_and_stays_with_a_duplicate() {
     assert_eq!(outcomes, [BatchOutcome::Duplicate { base_offset, append_time, log_start }]);
     let page = fixture.state.find_timestamp(partition(2, 0), TimestampQuery::Max);
     let extent = page.extents.first().unwrap();
-    assert_eq!((extent.append_time, extent.max_timestamp), (append_time, TimestampMs(3_000)));
+    assert_eq!((extent.append_time(), extent.max_timestamp), (append_time, TimestampMs(3_000)));
+}
+
+#[test]
+fn a_run_that_32_bits_do_not_count_is_several_extents() {
+    let mut fixture = Fixture::new();
+    let extents = |state: &State| -> Vec<(i64, i64, u64)> {
+        let id = partition(1, 0);
+        let find = FindExtents { partition: id, from: Offset(0), max_bytes: u64::MAX };
+        let found = state.find_extents(&find).extents;
+        found.iter().map(|e| (e.base_offset.0, e.last_offset.0, e.length())).collect()
+    };
+    // Three batches in one object, next to each other, of 2^31 - 1 records each.
+    let many = i64::from(i32::MAX);
+    fixture.commit(vec![batch(partition(1, 0), i32::MAX, None); 3]);
+    let expected = [(0, 2 * many - 1, 200), (2 * many, 3 * many - 1, 100)];
+    assert_eq!(extents(&fixture.state), expected);
+
+    let mut fixture = Fixture::new();
+    let long = CommitBatch { length: u32::MAX / 2, ..batch(partition(1, 0), 1, None) };
+    fixture.commit(vec![long; 3]);
+    let length = u64::from(u32::MAX / 2);
+    assert_eq!(extents(&fixture.state), [(0, 1, 2 * length), (2, 2, length)]);
 }
 
 #[test]
@@ -205,7 +228,7 @@ fn a_command_reports_each_partition_once_with_all_that_was_added() {
         .map(|change| match change {
             Change::Partition { partition, bounds, extents } => {
                 let offsets: Vec<_> = extents.iter().map(|e| e.base_offset.0).collect();
-                let objects: Vec<_> = extents.iter().map(|e| e.object.name.seq.0).collect();
+                let objects: Vec<_> = extents.iter().map(|e| e.object().unwrap().id.0).collect();
                 (partition.index.0, bounds.high_watermark.0, offsets, objects)
             }
             other => panic!("{other:?}"),

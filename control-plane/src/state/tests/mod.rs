@@ -6,6 +6,7 @@ mod expiry;
 mod fixture;
 mod golden_log;
 mod groups;
+mod inline;
 mod model;
 mod promise;
 mod random;

@@ -298,7 +298,8 @@ impl World {
                 .iter()
                 .map(|e| {
                     let (base, end) = (e.base_offset.0, e.last_offset.0 + 1);
-                    (base, end, e.object.id.0, e.position.0, e.length, e.append_time)
+                    let (position, length) = (e.positions().start, e.length());
+                    (base, end, e.object().unwrap().id.0, position, length, e.append_time())
                 })
                 .collect();
             assert_eq!(found, wanted.extents());

@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 
 use ottla_env::Random;
-use ottla_format::state::{ExtentEntry, ObjectEntry, ObjectStatus};
+use ottla_format::state::{ExtentEntry, ExtentLocation, ObjectEntry, ObjectStatus};
 use ottla_model::*;
 
 use super::fixture::*;
 use crate::state::State;
 use crate::state::changed::RecordChange;
+use crate::state::changes::Changes;
 use crate::state::extents::SpliceError;
+use crate::state::inline::InlineRun;
 use crate::state::rewrite::ReplaceError;
 
 /// One step of a history, which can be repeated on another state.
 #[derive(Clone, Debug)]
 enum Step {
     Commit { partition: PartitionId, batches: usize },
+    Inline { partition: PartitionId, fill: u8 },
     Trim { partition: PartitionId, to: Offset },
     Replace { partition: PartitionId, run: (Offset, Offset), pieces: i64 },
     DeleteAndCreate,
@@ -24,10 +27,8 @@ enum Step {
 const PARTITIONS: i32 = 2;
 
 fn object_entry(number: u64) -> ObjectEntry {
-    let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) };
-    let (seq, attempt) = (ObjectSeq(number), Attempt(7));
     ObjectEntry {
-        name: ObjectName { author, nonce: ProcessNonce(1), seq, attempt },
+        name: ObjectName::merged(JobId(number), LeaseNonce(1), JobOutput(0), Attempt(2)),
         size: 1 << 20,
         live_bytes: 0,
         references: 0,
@@ -35,36 +36,50 @@ fn object_entry(number: u64) -> ObjectEntry {
     }
 }
 
-/// Extents that cover a run's offsets in about equal pieces, in one object.
+/// Extents that cover a run's offsets in about equal pieces, in one object; of more than two, the last
+/// holds its bytes by value.
 fn pieces(object: ObjectId, (first, last): (Offset, Offset), pieces: i64) -> Vec<ExtentEntry> {
     let records = last.0 - first.0 + 1;
     let cuts: Vec<i64> = (0..=pieces).map(|at| first.0 + records * at / pieces).collect();
     let cuts = cuts.windows(2).filter(|cut| cut[0] < cut[1]);
-    cuts.map(|cut| ExtentEntry {
-        base_offset: Offset(cut[0]),
-        last_offset: Offset(cut[1] - 1),
-        object,
-        position: BytePosition(64),
-        length: 50,
-        max_timestamp: TimestampMs(cut[0] % 97),
-        log_append: false,
-    })
-    .collect()
+    cuts.enumerate()
+        .map(|(at, cut)| ExtentEntry {
+            base_offset: Offset(cut[0]),
+            last_offset_delta: (cut[1] - 1 - cut[0]) as u32,
+            max_timestamp: TimestampMs(cut[0] % 97),
+            flags: ExtentFlags::FINAL_HEADERS,
+            location: match at {
+                2 => ExtentLocation::Inline(vec![cut[0] as u8; 40].into()),
+                _ => ExtentLocation::Object { object, position: BytePosition(64), length: 50 },
+            },
+        })
+        .collect()
+}
+
+/// Some batches by value, which differ by `fill`.
+fn inline(fill: u8) -> InlineRun {
+    InlineRun {
+        bytes: vec![fill; 1 + usize::from(fill)].into(),
+        last_offset_delta: u32::from(fill % 5),
+        max_timestamp: TimestampMs(i64::from(fill)),
+        flags: ExtentFlags::NONE,
+    }
 }
 
 impl Step {
     fn random(random: &Random, fixture: &Fixture, topic: u128) -> Self {
         let partition = partition(topic, random.below(PARTITIONS as u64) as i32);
         let state = fixture.state.topics.partition(partition).unwrap();
-        let extents: Vec<_> = state.extents().iter().copied().collect();
+        let extents: Vec<_> = state.extents().iter().cloned().collect();
         let next = state.bounds().high_watermark;
-        match random.below(10) {
+        match random.below(12) {
+            10.. => Self::Inline { partition, fill: random.below(256) as u8 },
             0..5 => Self::Commit { partition, batches: 1 + random.below(40) as usize },
             5..8 if !extents.is_empty() => {
                 let from = random.below(extents.len() as u64) as usize;
                 let until = (from + random.below(300) as usize).min(extents.len() - 1);
-                let run = (extents[from].base_offset, extents[until].last_offset);
-                Self::Replace { partition, run, pieces: 1 + random.below(3) as i64 }
+                let run = (extents[from].base_offset, extents[until].last_offset());
+                Self::Replace { partition, run, pieces: 1 + random.below(4) as i64 }
             }
             8 => Self::Trim { partition, to: Offset(random.below(next.0 as u64 + 1) as i64) },
             9 if random.chance(0.2) => Self::DeleteAndCreate,
@@ -80,6 +95,10 @@ impl Step {
                     let commit = vec![batch(partition, 2, None)];
                     fixture.commit_unchecked(commit);
                 }
+            }
+            Self::Inline { partition, fill } => {
+                let changes = &mut Changes::default();
+                fixture.state.append_inline(partition, inline(fill), changes).unwrap();
             }
             Self::Trim { partition, to } => fixture.state.trim_partition(partition, to),
             Self::Replace { partition, run, pieces: count } => {

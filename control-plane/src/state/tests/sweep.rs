@@ -1,7 +1,9 @@
 //! Which objects can go.
 
+use ottla_control_api::CondemnedObject;
 use ottla_control_api::ObjectStanding::{self, Committed, Foreign, Orphan, Undecided};
 use ottla_format::command::*;
+use ottla_format::state::{ExtentEntry, ExtentLocation, ObjectEntry, ObjectStatus};
 use ottla_model::*;
 
 use super::fixture::*;
@@ -10,7 +12,7 @@ use crate::state::State;
 fn name(epoch: u64, nonce: u64, seq: u64, attempt: u32) -> ObjectName {
     let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(epoch) };
     let (seq, attempt) = (ObjectSeq(seq), Attempt(attempt));
-    ObjectName { author, nonce: ProcessNonce(nonce), seq, attempt }
+    ObjectName::wal(author, ProcessNonce(nonce), seq, attempt)
 }
 
 fn standing(state: &State, name: ObjectName) -> ObjectStanding {
@@ -75,6 +77,45 @@ fn of_a_decided_object_only_the_committed_attempt_stays() {
     fixture.abandon(1, 1);
     let names = [name(1, 11, 0, 0), name(1, 11, 0, 1), name(1, 11, 1, 0), name(1, 11, 2, 0)];
     assert_eq!(fixture.state.standings(&names), [Committed, Orphan, Orphan, Undecided]);
+}
+
+#[test]
+fn a_merged_object_is_condemned_like_others_and_unreferenced_it_is_foreign() {
+    let mut fixture = Fixture::new();
+    fixture.commit(vec![batch(partition(1, 0), 2, None)]);
+    fixture.commit(vec![batch(partition(1, 0), 2, None)]);
+    let merged = |job, nonce, output, attempt| {
+        let (job, nonce) = (JobId(job), LeaseNonce(nonce));
+        ObjectName::merged(job, nonce, JobOutput(output), Attempt(attempt))
+    };
+    let name = merged(7, 70, 0, 1);
+    let (size, status) = (2_000, ObjectStatus::Live);
+    let entry = ObjectEntry { name, size, live_bytes: 0, references: 0, status };
+    let (position, length) = (BytePosition(64), 190);
+    let run = (Offset(0), Offset(3));
+    let extents = |object| {
+        vec![ExtentEntry {
+            base_offset: run.0,
+            last_offset_delta: 3,
+            max_timestamp: TimestampMs(5_000),
+            flags: ExtentFlags::FINAL_HEADERS,
+            location: ExtentLocation::Object { object, position, length },
+        }]
+    };
+    let number = fixture.state.replace_by_object(partition(1, 0), run, entry, extents).unwrap();
+    fixture.state.check().unwrap();
+    assert_eq!(due(&fixture.state, i64::MAX), [0, 1], "what it replaced");
+    let names = [name, merged(7, 70, 0, 0), merged(7, 70, 1, 1), merged(7, 71, 0, 1)];
+    let others_are_foreign = [Committed, Foreign, Foreign, Foreign];
+    assert_eq!(fixture.state.standings(&names), others_are_foreign);
+    fixture.apply(CommandBody::ForgetObjects(vec![ObjectId(0), ObjectId(1)]));
+
+    fixture.state.trim_partition(partition(1, 0), Offset(4));
+    let condemned = fixture.state.condemned(TimestampMs(i64::MAX), 10).due;
+    assert_eq!(condemned, [CondemnedObject { id: number, name, size }]);
+    assert_eq!(fixture.state.standings(&names), others_are_foreign);
+    fixture.apply(CommandBody::ForgetObjects(vec![number]));
+    assert_eq!(standing(&fixture.state, name), Foreign);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A committed object.
 
 use ottla_model::{
-    Attempt, BrokerAuthor, BrokerEpoch, BrokerId, ObjectName, ObjectSeq, ProcessNonce, TimestampMs,
+    Attempt, BrokerAuthor, BrokerEpoch, BrokerId, JobId, JobOutput, LeaseNonce, ObjectName,
+    ObjectOrigin, ObjectSeq, ProcessNonce, TimestampMs,
 };
 
 use super::version::{StoredValue, put_value};
@@ -22,8 +23,9 @@ pub enum ObjectStatus {
 
 /// An object as the state keeps it.
 ///
-/// `broker zigzag · broker epoch varint · nonce u64 · sequence varint · attempt varint
-/// · size varint · live bytes varint · references varint · status u8 · [condemned at zigzag]`
+/// `origin u8 · of a WAL object: broker zigzag, broker epoch varint, nonce u64, sequence varint
+/// · of a merged one: job varint, nonce u64, output varint · attempt varint · size varint
+/// · live bytes varint · references varint · status u8 · [condemned at zigzag]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObjectEntry {
     /// Makes its key.
@@ -44,6 +46,9 @@ const _: () = assert!(size_of::<(u8, ObjectEntry)>() <= 128);
 /// The fewest bytes an object takes, its slot number included.
 pub(super) const OBJECT_BYTES_MIN: usize = 17;
 
+const WAL: u8 = 0;
+const MERGED: u8 = 1;
+
 const LIVE: u8 = 0;
 const CONDEMNED: u8 = 1;
 
@@ -56,11 +61,7 @@ impl ObjectEntry {
 
 impl StoredValue for ObjectEntry {
     fn put_body(&self, _version: u8, out: &mut Vec<u8>) {
-        put_zigzag(out, i64::from(self.name.author.broker.0));
-        put_varint(out, self.name.author.epoch.0);
-        out.extend_from_slice(&self.name.nonce.0.to_le_bytes());
-        put_varint(out, self.name.seq.0);
-        put_varint(out, u64::from(self.name.attempt.0));
+        put_name(out, &self.name);
         put_varint(out, self.size);
         put_varint(out, self.live_bytes);
         put_varint(out, u64::from(self.references));
@@ -74,14 +75,7 @@ impl StoredValue for ObjectEntry {
     }
 
     fn read_body(_version: u8, r: &mut Reader<'_>) -> Result<Self> {
-        let broker = BrokerId(r.narrow_zigzag("object broker")?);
-        let epoch = BrokerEpoch(r.varint("object broker epoch")?);
-        let name = ObjectName {
-            author: BrokerAuthor { broker, epoch },
-            nonce: ProcessNonce(r.u64("object nonce")?),
-            seq: ObjectSeq(r.varint("object sequence")?),
-            attempt: Attempt(r.narrow("object attempt")?),
-        };
+        let name = read_name(r)?;
         let size = r.varint("object size")?;
         let live_bytes = r.varint("object live bytes")?;
         let references = r.narrow("object references")?;
@@ -95,4 +89,47 @@ impl StoredValue for ObjectEntry {
         };
         Ok(Self { name, size, live_bytes, references, status })
     }
+}
+
+fn put_name(out: &mut Vec<u8>, name: &ObjectName) {
+    match name.origin {
+        ObjectOrigin::Wal { author: BrokerAuthor { broker, epoch }, nonce, seq } => {
+            out.push(WAL);
+            put_zigzag(out, i64::from(broker.0));
+            put_varint(out, epoch.0);
+            out.extend_from_slice(&nonce.0.to_le_bytes());
+            put_varint(out, seq.0);
+        }
+        ObjectOrigin::Merged { job, nonce, output } => {
+            out.push(MERGED);
+            put_varint(out, job.0);
+            out.extend_from_slice(&nonce.0.to_le_bytes());
+            put_varint(out, u64::from(output.0));
+        }
+    }
+    put_varint(out, u64::from(name.attempt.0));
+}
+
+fn read_name(r: &mut Reader<'_>) -> Result<ObjectName> {
+    let origin = match r.u8("object origin")? {
+        WAL => {
+            let broker = BrokerId(r.narrow_zigzag("object broker")?);
+            let epoch = BrokerEpoch(r.varint("object broker epoch")?);
+            ObjectOrigin::Wal {
+                author: BrokerAuthor { broker, epoch },
+                nonce: ProcessNonce(r.u64("object nonce")?),
+                seq: ObjectSeq(r.varint("object sequence")?),
+            }
+        }
+        MERGED => ObjectOrigin::Merged {
+            job: JobId(r.varint("object job")?),
+            nonce: LeaseNonce(r.u64("object nonce")?),
+            output: JobOutput(r.narrow("object output")?),
+        },
+        other => {
+            let value = i128::from(other);
+            return Err(DecodeError::Invalid { what: "object origin", value });
+        }
+    };
+    Ok(ObjectName { origin, attempt: Attempt(r.narrow("object attempt")?) })
 }

@@ -2,8 +2,8 @@
 
 use ottla_model::{BrokerId, GroupNumber, ObjectSeq, Offset, PartitionId, ProducerId, TopicId};
 
+use super::extent::EXTENT_BYTES_MIN;
 use super::object::OBJECT_BYTES_MIN;
-use super::partition::EXTENT_BYTES_MIN;
 use super::version::{StoredValue, check_lowest, chunk_version, put_chunk};
 use super::{
     BrokerEntry, CHUNK_LENGTH, Counters, ExtentEntry, GroupEntry, ObjectEntry, PartitionEntry,

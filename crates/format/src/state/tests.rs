@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use ottla_model::{
     Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BrokerProfile, BytePosition, Endpoint,
-    GroupId, GroupNumber, HostPort, ObjectId, ObjectName, ObjectSeq, Offset, PartitionId,
-    PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId,
-    TopicName,
+    ExtentFlags, GroupId, GroupNumber, HostPort, JobId, JobOutput, LeaseNonce, ObjectId, ObjectName,
+    ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId, Sequence,
+    TimestampMs, TopicId, TopicName,
 };
 use proptest::prelude::*;
 
@@ -19,22 +19,35 @@ use crate::golden;
 use crate::software::Software;
 
 fn extent(at: i64) -> ExtentEntry {
+    let flags = if at % 2 == 1 { ExtentFlags::LOG_APPEND_TIME } else { ExtentFlags::NONE };
     ExtentEntry {
         base_offset: Offset(at * 10),
-        last_offset: Offset(at * 10 + 9),
-        object: ObjectId(at as u64),
-        position: BytePosition(64),
-        length: 1_000,
+        last_offset_delta: 9,
         max_timestamp: TimestampMs(1_700_000_000_000 + at),
-        log_append: at % 2 == 1,
+        flags,
+        location: ExtentLocation::Object {
+            object: ObjectId(at as u64),
+            position: BytePosition(64),
+            length: 1_000,
+        },
     }
 }
 
-fn object(status: ObjectStatus) -> ObjectEntry {
+fn inline(at: i64, length: usize) -> ExtentEntry {
+    let flags = ExtentFlags::FINAL_HEADERS.with(ExtentFlags::TRANSACTIONAL);
+    let location = ExtentLocation::Inline(vec![0xab; length].into());
+    ExtentEntry { flags, location, ..extent(at) }
+}
+
+fn wal_object(status: ObjectStatus) -> ObjectEntry {
     let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(2) };
-    let name =
-        ObjectName { author, nonce: ProcessNonce(0xfeed), seq: ObjectSeq(3), attempt: Attempt(4) };
+    let name = ObjectName::wal(author, ProcessNonce(0xfeed), ObjectSeq(3), Attempt(4));
     ObjectEntry { name, size: 9_000, live_bytes: 8_000, references: 2, status }
+}
+
+fn merged_object(status: ObjectStatus) -> ObjectEntry {
+    let name = ObjectName::merged(JobId(300), LeaseNonce(0xfeed), JobOutput(2), Attempt(1));
+    ObjectEntry { name, ..wal_object(status) }
 }
 
 fn producer(batches: i32) -> ProducerEntry {
@@ -122,13 +135,21 @@ fn samples() -> Vec<StateRecord> {
         ),
         StateRecord::Partition(
             partition,
-            PartitionEntry { log_start: Offset(0), next_offset: Offset(30), extents: 3 },
+            PartitionEntry { log_start: Offset(0), next_offset: Offset(40), extents: 4 },
         ),
-        StateRecord::Extents(partition, Offset(0), (0..3).map(extent).collect()),
+        StateRecord::Extents(
+            partition,
+            Offset(0),
+            (0..3).map(extent).chain([inline(3, 61)]).collect(),
+        ),
         StateRecord::Producer(partition, ProducerId(7), producer(3)),
         StateRecord::Objects(
             1,
-            vec![(0, object(ObjectStatus::Live)), (44, object(ObjectStatus::Condemned { at }))],
+            vec![
+                (0, wal_object(ObjectStatus::Live)),
+                (44, wal_object(ObjectStatus::Condemned { at })),
+                (45, merged_object(ObjectStatus::Live)),
+            ],
         ),
         StateRecord::Broker(BrokerId(1), broker),
         StateRecord::Outcome(BrokerId(1), ObjectSeq(18), ObjectOutcome::Abandoned),
@@ -263,6 +284,37 @@ fn an_empty_or_too_long_chunk_is_an_error() {
         let (key, value) = encoded(&record);
         assert!(StateRecord::decode(&key, &value).is_err(), "{length}");
     }
+}
+
+#[test]
+fn an_extent_by_value_has_some_bytes_and_not_too_many() {
+    let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
+    let most = EXTENT_INLINE_BYTES_MAX;
+    for (length, is_read) in [(0, false), (1, true), (most, true), (most + 1, false)] {
+        let record = StateRecord::Extents(partition, Offset(0), vec![inline(0, length)]);
+        let (key, value) = encoded(&record);
+        let read = StateRecord::decode(&key, &value);
+        assert_eq!(read.ok(), is_read.then_some(record), "{length}");
+    }
+}
+
+#[test]
+fn a_flag_without_a_name_and_an_offset_that_does_not_fit_are_errors() {
+    let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
+    let read = |extent: ExtentEntry, change: &dyn Fn(&mut [u8])| {
+        let (key, mut value) =
+            encoded(&StateRecord::Extents(partition, extent.base_offset, vec![extent]));
+        change(&mut value);
+        StateRecord::decode(&key, &value)
+    };
+    // count · base · delta · six bytes of time · flags
+    assert!(read(extent(0), &|value| assert_eq!(value[9], 0)).is_ok());
+    for bit in 4..7 {
+        assert!(read(extent(0), &|value| value[9] = 1 << bit).is_err(), "bit {bit}");
+    }
+    let last = ExtentEntry { base_offset: Offset(i64::MAX - 9), ..extent(0) };
+    assert!(read(last.clone(), &|_| ()).is_ok());
+    assert!(read(ExtentEntry { last_offset_delta: 10, ..last }, &|_| ()).is_err());
 }
 
 #[test]

@@ -98,12 +98,18 @@ fn seal_object(bytes: &mut [u8]) {
 }
 
 fn names(_: &Random) -> Inputs {
-    let names = ["3-7-0000000000000abc-4.2", "0-1-ffffffffffffffff-18446744073709551615.0"];
+    let names = [
+        "3-7-0000000000000abc-4.2",
+        "0-1-ffffffffffffffff-18446744073709551615.0",
+        "job7-0000000000000abc-4.2",
+    ];
     Ok(names.map(|name| name.as_bytes().to_vec()).to_vec())
 }
 
 fn read_name(bytes: &[u8]) -> Verdict {
-    ObjectName::parse(std::str::from_utf8(bytes)?).ok_or("not the name of an object")?;
+    let text = std::str::from_utf8(bytes)?;
+    let name = ObjectName::parse(text).ok_or("not the name of an object")?;
+    assert_eq!(name.to_string(), text);
     Ok(())
 }
 

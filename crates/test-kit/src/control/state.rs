@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla_control_api::view::{
-    Change, ClusterView, Extent, ObjectRef, PartitionSnapshot, TopicInfo, WatchEvent,
+    Change, ClusterView, Extent, ExtentBytes, ObjectRange, ObjectRef, PartitionSnapshot, TopicInfo,
+    WatchEvent,
 };
 use ottla_control_api::{BrokerInfo, ExtentPage, GroupState, PartitionBounds};
 use ottla_format::command::{BatchOutcome, BatchRefusal, CommitBatch, CommitObject, ObjectOutcome};
 use ottla_model::{
-    AppliedIndex, BrokerAuthor, GroupId, ObjectId, ObjectName, Offset, PartitionId, PartitionIndex,
-    ProcessNonce, TopicId,
+    AppliedIndex, BrokerAuthor, ExtentFlags, GroupId, ObjectId, ObjectName, Offset, PartitionId,
+    PartitionIndex, ProcessNonce, TopicId,
 };
 use tokio::sync::mpsc;
 
@@ -110,7 +111,7 @@ impl State {
             _ => return ObjectOutcome::Fenced,
         };
         let CommitObject { seq, attempt, size, .. } = *object;
-        let name = ObjectName { author, nonce, seq, attempt };
+        let name = ObjectName::wal(author, nonce, seq, attempt);
         let reference = Arc::new(ObjectRef { id: ObjectId(self.next_id()), name, size });
         let appended = object.batches.iter().map(|batch| self.append(&reference, batch));
         ObjectOutcome::Committed(appended.collect())
@@ -125,15 +126,16 @@ impl State {
         let Some((bounds, extents)) = self.partitions.get_mut(&batch.partition) else {
             return BatchOutcome::Refused(BatchRefusal::UnknownPartition);
         };
+        let flags = append_time.map_or(ExtentFlags::NONE, |_| ExtentFlags::LOG_APPEND_TIME);
+        let (object, position, length) = (object.clone(), batch.position, batch.length);
+        let range = ObjectRange { object, position, length };
         let base_offset = bounds.high_watermark;
         let extent = Arc::new(Extent {
             base_offset,
             last_offset: base_offset.plus(i64::from(batch.last_offset_delta)),
-            position: batch.position,
-            length: u64::from(batch.length),
             max_timestamp: append_time.unwrap_or(batch.max_timestamp),
-            append_time,
-            object: object.clone(),
+            flags,
+            bytes: ExtentBytes::Object(range),
         });
         bounds.high_watermark = extent.last_offset.plus(1);
         bounds.last_stable = bounds.high_watermark;
@@ -159,7 +161,7 @@ impl State {
             if bytes >= max_bytes && !extents.is_empty() {
                 break;
             }
-            bytes += extent.length;
+            bytes += extent.length();
             extents.push(extent.clone());
         }
         ExtentPage { bounds: Some(*bounds), extents }

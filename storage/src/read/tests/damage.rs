@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_format::object::OBJECT_HEADER_BYTES;
+use ottla_model::ExtentFlags;
 use ottla_object_io::faults::ReadFault;
 use ottla_object_io::{Store as _, keys};
 use tokio::time::Instant;
 
-use super::world::{CLUSTER, World, bases, partition, sized};
+use super::world::{CLUSTER, World, bases, finished, partition, sized};
 use crate::read::ReadError;
 use ottla_test_kit::values::bounds;
 
@@ -74,7 +75,7 @@ async fn a_read_that_hangs_does_not_keep_the_others_of_its_fetch_from_their_clie
 async fn a_missing_object_is_looked_up_again_once() {
     let world = World::new().await;
     let gone = world.append(0, 0, &[sized(2, 300)]).await;
-    world.store.delete(&keys::wal(CLUSTER, &gone.object.name)).await.unwrap();
+    world.store.delete(&keys::object(CLUSTER, &gone.object().unwrap().name)).await.unwrap();
     // Nobody replaced it: an error, not an empty success.
     assert!(matches!(world.fetch(&[(0, 0)]).await[0].error, Some(ReadError::Storage(_))));
     assert_eq!(world.control.finds(), 1);
@@ -82,6 +83,43 @@ async fn a_missing_object_is_looked_up_again_once() {
     let merged = world.object(&[(0, &[sized(2, 300)])]).await;
     world.control.set(partition(0), bounds(0, 2), merged);
     assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0]);
+}
+
+#[tokio::test]
+async fn a_missing_object_may_have_become_bytes_by_value() {
+    let world = World::new().await;
+    let gone = world.append(0, 0, &[sized(2, 300)]).await;
+    world.store.delete(&keys::object(CLUSTER, &gone.object().unwrap().name)).await.unwrap();
+    world.control.set(partition(0), bounds(0, 2), vec![World::inline(0, &[sized(2, 300)])]);
+    assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0]);
+}
+
+#[tokio::test]
+async fn damaged_bytes_by_value_are_an_error_after_the_good_prefix() {
+    let world = World::new().await;
+    let mut bad = sized(1, 300).to_vec();
+    bad[200] ^= 1;
+    let extent = World::inline(0, &[sized(2, 300), Bytes::from(bad)]);
+    world.publish(0, bounds(0, 3), vec![extent]).await;
+    let fetched = world.fetch(&[(0, 0)]).await;
+    assert_eq!((bases(&fetched[0]), &fetched[0].error), (vec![0], &None));
+    let fetched = world.fetch(&[(0, 2)]).await;
+    assert!(matches!(fetched[0].error, Some(ReadError::Corrupt(_))));
+    assert!(world.store.reads().is_empty());
+}
+
+#[tokio::test]
+async fn final_headers_that_go_back_or_beyond_the_extent_are_not_served() {
+    let world = World::new().await;
+    let flags = ExtentFlags::NONE;
+    let back = [finished(&sized(3, 300), 5, None), finished(&sized(1, 300), 7, None)];
+    let mut extents = world.merged(flags, &[(5, &back), (5, &[back[0].clone()])]).await;
+    Arc::make_mut(&mut extents[1]).last_offset.0 -= 1;
+    world.publish(0, bounds(5, 9), vec![Arc::clone(&extents[0])]).await;
+    let fetched = world.fetch(&[(0, 5)]).await;
+    assert_eq!((bases(&fetched[0]), &fetched[0].error), (vec![5], &None));
+    world.publish(1, bounds(5, 7), vec![Arc::clone(&extents[1])]).await;
+    assert!(matches!(world.fetch(&[(1, 5)]).await[0].error, Some(ReadError::Corrupt(_))));
 }
 
 #[tokio::test]

@@ -35,8 +35,9 @@ async fn large_batches_are_not_copied() {
     let batch = sized(10, 100_000);
     let extent = world.append(0, 0, std::slice::from_ref(&batch)).await;
     let held = Bytes::from(batch.to_vec());
-    let header = Bytes::from(vec![0; extent.position.0 as usize]);
-    world.cache.insert_written(&extent.object.name, extent.object.size, vec![header, held.clone()]);
+    let header = Bytes::from(vec![0; extent.positions().start as usize]);
+    let object = extent.object().unwrap();
+    world.cache.insert_written(&object.name, object.size, vec![header, held.clone()]);
     let fetched = world.fetch(&[(0, 0)]).await;
     let pieces = &fetched[0].records.pieces;
     assert_eq!(pieces.len(), 2);

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ottla_control_api::PartitionBounds;
-use ottla_control_api::view::{Extent, ObjectRef};
+use ottla_control_api::view::{Extent, ExtentBytes, ObjectRange, ObjectRef};
 use ottla_env::Random;
 use ottla_format::object::ObjectHeader;
 use ottla_model::{
-    BytePosition, ClusterId, ObjectId, Offset, PartitionId, PartitionIndex, TimestampMs, TopicId,
+    BytePosition, ClusterId, ExtentFlags, ObjectId, ObjectName, Offset, PartitionId,
+    PartitionIndex, TimestampMs, TopicId,
 };
 use ottla_object_io::faults::FaultStore;
 use ottla_object_io::{Payload, Store, StoreOptions, keys, memory, reliable};
 use ottla_telemetry::Metrics;
-use ottla_test_kit::values::{bounds, object_name, topic};
+use ottla_test_kit::values::{bounds, merged_name, object_name, topic};
 use ottla_test_kit::{FakeControl, batch as batches};
 use ottla_wire::batch;
 
@@ -48,6 +49,13 @@ pub(super) fn sized(records: usize, bytes: usize) -> Bytes {
         }
         value -= 1;
     }
+}
+
+/// A batch with its final header, as a merged object has it.
+pub(super) fn finished(batch: &Bytes, base: i64, append_time: Option<i64>) -> Bytes {
+    let time = append_time.map(TimestampMs);
+    let header = batch::patched_header(batch, Offset(base), time).unwrap();
+    [&header[..], &batch[header.len()..]].concat().into()
 }
 
 pub(super) struct World {
@@ -104,16 +112,35 @@ impl World {
         right_header: bool,
     ) -> Vec<Arc<Extent>> {
         let seq = self.next_seq.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let name = object_name(seq);
-        let mut header = ObjectHeader {
-            cluster: CLUSTER,
-            author: name.author,
-            nonce: name.nonce,
-            seq: name.seq,
-        };
-        if !right_header {
-            header.seq = header.seq.next();
+        let flags = append_time.map_or(ExtentFlags::NONE, |_| ExtentFlags::LOG_APPEND_TIME);
+        let origin = object_name(if right_header { seq } else { seq + 1 }).origin;
+        let about = (object_name(seq), ObjectHeader { cluster: CLUSTER, origin });
+        let mut extents = self.object_named(about, flags, runs).await;
+        for extent in &mut extents {
+            let extent = Arc::make_mut(extent);
+            extent.max_timestamp = append_time.unwrap_or(extent.max_timestamp);
         }
+        extents
+    }
+
+    /// Stores a merged object, whose batches have final headers, and returns the extents.
+    pub(super) async fn merged(
+        &self,
+        flags: ExtentFlags,
+        runs: &[(i64, &[Bytes])],
+    ) -> Vec<Arc<Extent>> {
+        let job = self.next_seq.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let name = merged_name(job);
+        let about = (name, ObjectHeader { cluster: CLUSTER, origin: name.origin });
+        self.object_named(about, flags.with(ExtentFlags::FINAL_HEADERS), runs).await
+    }
+
+    async fn object_named(
+        &self,
+        (name, header): (ObjectName, ObjectHeader),
+        flags: ExtentFlags,
+        runs: &[(i64, &[Bytes])],
+    ) -> Vec<Arc<Extent>> {
         let mut bytes = BytesMut::from(&header.encode()[..]);
         let mut parts = Vec::new();
         for (base, batches) in runs {
@@ -123,6 +150,9 @@ impl World {
             for batch in *batches {
                 bytes.extend_from_slice(batch);
                 let header = batch::parse(batch).unwrap();
+                if flags.contains(ExtentFlags::FINAL_HEADERS) {
+                    next = header.base_offset;
+                }
                 next += i64::from(header.last_offset_delta) + 1;
                 max = max.max(header.max_timestamp);
             }
@@ -130,22 +160,40 @@ impl World {
         }
         bytes.extend_from_slice(b"footer");
         let size = bytes.len() as u64;
-        self.store.put(&keys::wal(CLUSTER, &name), Payload::from(bytes.freeze())).await.unwrap();
-        let object = Arc::new(ObjectRef { id: ObjectId(seq), name, size });
+        let payload = Payload::from(bytes.freeze());
+        self.store.put(&keys::object(CLUSTER, &name), payload).await.unwrap();
+        let id = ObjectId(self.next_seq.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+        let object = Arc::new(ObjectRef { id, name, size });
         parts
             .into_iter()
             .map(|(base, last, position, length, max)| {
                 Arc::new(Extent {
                     base_offset: Offset(base),
                     last_offset: Offset(last),
-                    position: BytePosition(position),
-                    length,
-                    max_timestamp: append_time.unwrap_or(TimestampMs(max)),
-                    append_time,
-                    object: Arc::clone(&object),
+                    max_timestamp: TimestampMs(max),
+                    flags,
+                    bytes: ExtentBytes::Object(ObjectRange {
+                        object: Arc::clone(&object),
+                        position: BytePosition(position),
+                        length: u32::try_from(length).unwrap(),
+                    }),
                 })
             })
             .collect()
+    }
+
+    /// An extent that holds these batches by value.
+    pub(super) fn inline(base: i64, batches: &[Bytes]) -> Arc<Extent> {
+        let headers: Vec<_> = batches.iter().map(|b| batch::parse(b).unwrap()).collect();
+        let records: i64 = headers.iter().map(|h| i64::from(h.last_offset_delta) + 1).sum();
+        let max = headers.iter().map(|header| header.max_timestamp).max().unwrap();
+        Arc::new(Extent {
+            base_offset: Offset(base),
+            last_offset: Offset(base + records - 1),
+            max_timestamp: TimestampMs(max),
+            flags: ExtentFlags::NONE,
+            bytes: ExtentBytes::Inline(batches.concat().into()),
+        })
     }
 
     pub(super) async fn publish(

@@ -54,7 +54,7 @@ pub(super) struct World {
 
 pub(super) fn name(seq: u64, attempt: u32) -> ObjectName {
     let (seq, attempt) = (ObjectSeq(seq), Attempt(attempt));
-    ObjectName { author: AUTHOR, nonce: NONCE, seq, attempt }
+    ObjectName::wal(AUTHOR, NONCE, seq, attempt)
 }
 
 impl World {
@@ -143,7 +143,7 @@ impl World {
         let attempts = self.control.model().attempts.clone();
         for (seq, attempt) in attempts {
             let name = name(seq, attempt.0);
-            let object = self.store.get(&keys::wal(CLUSTER, &name)).await.unwrap();
+            let object = self.store.get(&keys::object(CLUSTER, &name)).await.unwrap();
             let (header, _) = decode_object(&object).unwrap();
             assert!(ObjectHeader::belongs_to(&header, CLUSTER, &name));
             assert_eq!(self.written.0.lock().unwrap()[&name], object);
