@@ -184,6 +184,10 @@ pub const RECENT_EXTENTS_PER_PARTITION: usize = 256;
 /// Extents that the view keeps over all partitions: at about 200 bytes each, 26 MB.
 pub const RECENT_EXTENTS_MAX: usize = 131_072;
 
+/// Bytes that the extents of the view hold by value, over all partitions: as much as the extents
+/// themselves take. A reader that is further behind asks the control plane.
+pub const RECENT_EXTENTS_INLINE_BYTES_MAX: usize = 32 << 20;
+
 /// What a recent extent of the view takes with its share of its object's description, for the
 /// metric.
 pub const VIEW_EXTENT_BYTES: usize = 200;

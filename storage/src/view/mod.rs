@@ -36,7 +36,8 @@
 //! # Memory
 //!
 //! Per partition a few words, and up to [`crate::limits::RECENT_EXTENTS_PER_PARTITION`] extents; over all
-//! partitions at most [`crate::limits::RECENT_EXTENTS_MAX`], the oldest forgotten first.
+//! partitions at most [`crate::limits::RECENT_EXTENTS_MAX`], which hold at most
+//! [`crate::limits::RECENT_EXTENTS_INLINE_BYTES_MAX`] by value; the oldest are forgotten first.
 
 mod partitions;
 mod task;

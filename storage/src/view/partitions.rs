@@ -10,7 +10,9 @@ use ottla_model::{Offset, PartitionId, TopicId};
 use tokio::sync::Notify;
 
 use super::RecentExtents;
-use crate::limits::{RECENT_EXTENTS_MAX, RECENT_EXTENTS_PER_PARTITION, VIEW_SHARDS};
+use crate::limits::{
+    RECENT_EXTENTS_INLINE_BYTES_MAX, RECENT_EXTENTS_MAX, RECENT_EXTENTS_PER_PARTITION, VIEW_SHARDS,
+};
 
 #[derive(Debug)]
 pub(super) struct Partitions {
@@ -53,12 +55,43 @@ impl Partition {
 /// The order in which extents came, over all partitions: the oldest are forgotten first. Belongs
 /// to the one task that writes.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals(VecDeque<(PartitionId, Offset)>);
+pub(super) struct Arrivals {
+    order: VecDeque<Arrival>,
+    inline_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    partition: PartitionId,
+    base_offset: Offset,
+    /// How many bytes the extent holds by value.
+    inline_bytes: usize,
+}
 
 impl Arrivals {
     /// How many recent extents there are at most.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.order.len()
+    }
+
+    /// How many bytes they hold by value at most.
+    pub(super) fn inline_bytes(&self) -> usize {
+        self.inline_bytes
+    }
+
+    fn push(&mut self, partition: PartitionId, extent: &Extent) {
+        let (base_offset, inline_bytes) = (extent.base_offset, extent.inline_bytes());
+        self.inline_bytes += inline_bytes;
+        self.order.push_back(Arrival { partition, base_offset, inline_bytes });
+    }
+
+    /// The one to be forgotten, when there are too many or they hold too much.
+    fn pop_surplus(&mut self) -> Option<Arrival> {
+        let is_full = self.len() > RECENT_EXTENTS_MAX
+            || self.inline_bytes > RECENT_EXTENTS_INLINE_BYTES_MAX;
+        let oldest = if is_full { self.order.pop_front() } else { None };
+        self.inline_bytes -= oldest.as_ref().map_or(0, |arrival| arrival.inline_bytes);
+        oldest
     }
 }
 
@@ -156,7 +189,7 @@ impl Partitions {
                 known.recent.clear();
             }
             known.recent.push_back(Arc::clone(extent));
-            arrivals.0.push_back((partition, extent.base_offset));
+            arrivals.push(partition, extent);
             if known.recent.len() > RECENT_EXTENTS_PER_PARTITION {
                 known.recent.pop_front();
             }
@@ -168,8 +201,7 @@ impl Partitions {
     }
 
     fn forget_oldest(&self, arrivals: &mut Arrivals) {
-        while arrivals.0.len() > RECENT_EXTENTS_MAX {
-            let Some((partition, base_offset)) = arrivals.0.pop_front() else { return };
+        while let Some(Arrival { partition, base_offset, .. }) = arrivals.pop_surplus() {
             let mut shard = self.shard(partition);
             let Some(known) = shard.get_mut(&partition) else { continue };
             if known.recent.front().is_some_and(|extent| extent.base_offset == base_offset) {
@@ -197,7 +229,7 @@ impl Partitions {
         arrivals: &mut Arrivals,
         all: &BTreeMap<PartitionId, PartitionBounds>,
     ) {
-        arrivals.0.clear();
+        *arrivals = Arrivals::default();
         for shard in &self.shards {
             lock(shard).retain(|partition, known| {
                 known.recent.clear();

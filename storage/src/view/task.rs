@@ -110,6 +110,7 @@ impl View {
         topics.by_id.len() * VIEW_TOPIC_BYTES
             + topics.partitions * VIEW_PARTITION_BYTES
             + arrivals.len() * VIEW_EXTENT_BYTES
+            + arrivals.inline_bytes()
     }
 
     fn advance(&self, applied: AppliedIndex) {

@@ -5,10 +5,10 @@ use ottla_control_api::PartitionBounds;
 use ottla_control_api::view::{Change, ClusterView};
 use ottla_model::{AppliedIndex, Offset, PartitionId, PartitionIndex, TopicId};
 use ottla_test_kit::FakeControl;
-use ottla_test_kit::values::{bounds, extent, topic};
+use ottla_test_kit::values::{bounds, extent, inline_extent, topic};
 
 use super::View;
-use crate::limits::RECENT_EXTENTS_PER_PARTITION;
+use crate::limits::{RECENT_EXTENTS_INLINE_BYTES_MAX, RECENT_EXTENTS_PER_PARTITION};
 
 fn partition(index: i32) -> PartitionId {
     PartitionId { topic: TopicId(1), index: PartitionIndex(index) }
@@ -40,6 +40,11 @@ impl World {
     async fn changes(&self, changes: Vec<Change>) {
         let applied = self.control.tell(changes);
         self.view.reached(applied).await.unwrap();
+    }
+
+    /// What the metric says that the view takes.
+    fn held(&self) -> i64 {
+        self.view.held.get()
     }
 
     async fn reset(&self, view: ClusterView) {
@@ -114,6 +119,32 @@ async fn recent_extents_are_bounded_and_the_oldest_go() {
     assert_eq!(world.view.recent_extents(partition(0), Offset(9), 1), None);
     let recent = world.view.recent_extents(partition(0), Offset(10), u64::MAX).unwrap();
     assert_eq!(recent.extents.len(), RECENT_EXTENTS_PER_PARTITION);
+}
+
+#[tokio::test]
+async fn bytes_by_value_are_bounded_and_the_oldest_extents_go() {
+    let world = World::new().await;
+    let length = RECENT_EXTENTS_INLINE_BYTES_MAX / 8;
+    let inline = |index: i32, offset: i64| Change::Partition {
+        partition: partition(index),
+        bounds: bounds(0, offset + 1),
+        extents: vec![inline_extent(offset, offset, length)],
+    };
+    let knows = |index, offset| {
+        world.view.recent_extents(partition(index), Offset(offset), 1).is_some()
+    };
+    world.changes(vec![inline(0, 0), grown(1, 0, 1), inline(0, 1)]).await;
+    world.changes((0..6).map(|at| inline(2, at)).collect()).await;
+    assert!(knows(0, 0) && knows(1, 0), "it is just full");
+    assert!(world.held() >= RECENT_EXTENTS_INLINE_BYTES_MAX as i64);
+    world.changes(vec![inline(2, 6)]).await;
+    assert_eq!([knows(0, 0), knows(1, 0), knows(0, 1)], [false, true, true]);
+    world.changes(vec![inline(2, 7)]).await;
+    assert_eq!([knows(1, 0), knows(0, 1), knows(2, 0)], [false, false, true]);
+
+    let full = world.held();
+    world.reset(ClusterView::default()).await;
+    assert!(world.held() < full - RECENT_EXTENTS_INLINE_BYTES_MAX as i64 / 2);
 }
 
 #[tokio::test]
