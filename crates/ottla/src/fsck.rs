@@ -148,3 +148,117 @@ impl Findings {
         complaints
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_control_plane::state::{RecordDigest, StateIdentity, StateLoader};
+    use ottla_format::state::{
+        Counters, ExtentEntry, ExtentLocation, ObjectStatus, PartitionEntry, StateRecord,
+        TopicEntry,
+    };
+    use ottla_model::{
+        AppliedIndex, Attempt, BrokerAuthor, BrokerEpoch, BrokerId, BytePosition, ClusterId,
+        ExtentFlags, JobId, JobOutput, LeaseNonce, ObjectId, ObjectSeq, Offset, PartitionId,
+        PartitionIndex, ProcessNonce, TimestampMs, TopicId, TopicName,
+    };
+
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+    const SIZE: u64 = 1_000;
+
+    fn wal(seq: u64) -> ObjectName {
+        let author = BrokerAuthor { broker: BrokerId(1), epoch: BrokerEpoch(1) };
+        ObjectName::wal(author, ProcessNonce(5), ObjectSeq(seq), Attempt(0))
+    }
+
+    fn merged(output: u32, attempt: u32) -> ObjectName {
+        ObjectName::merged(JobId(3), LeaseNonce(5), JobOutput(output), Attempt(attempt))
+    }
+
+    /// A state whose one partition has an extent in each of these objects, and one by value.
+    fn state(names: &[ObjectName]) -> State {
+        let partition = PartitionId { topic: TopicId(1), index: PartitionIndex(0) };
+        let extent = |at: usize, location| ExtentEntry {
+            base_offset: Offset(at as i64),
+            last_offset_delta: 0,
+            max_timestamp: TimestampMs(0),
+            flags: ExtentFlags::NONE,
+            location,
+        };
+        let in_object = |at: usize| {
+            let (object, position) = (ObjectId(at as u64), BytePosition(60));
+            extent(at, ExtentLocation::Object { object, position, length: 900 })
+        };
+        let inline = extent(names.len(), ExtentLocation::Inline(vec![0; 61].into()));
+        let extents: Vec<_> = (0..names.len()).map(in_object).chain([inline]).collect();
+        let object = |name| ottla_format::state::ObjectEntry {
+            name,
+            size: SIZE,
+            live_bytes: 900,
+            references: 1,
+            status: ObjectStatus::Live,
+        };
+        let objects = (0u8..).zip(names).map(|(slot, name)| (slot, object(*name)));
+        let next_object = ObjectId(names.len() as u64);
+        let topic = TopicEntry {
+            name: TopicName::new("t").unwrap(),
+            partitions: 1,
+            replication_factor: 1,
+            configs: BTreeMap::new(),
+        };
+        let bounds = PartitionEntry {
+            log_start: Offset(0),
+            next_offset: Offset(extents.len() as i64),
+            extents: extents.len() as u64,
+        };
+        let records = [
+            StateRecord::Counters(Counters { next_object, ..Counters::START }),
+            StateRecord::Topic(partition.topic, topic),
+            StateRecord::Partition(partition, bounds),
+            StateRecord::Extents(partition, Offset(0), extents),
+            StateRecord::Objects(0, objects.collect()),
+        ];
+        let mut digest = RecordDigest::default();
+        records.iter().for_each(|record| digest.add(record));
+        let (applied, digest) = (AppliedIndex(9), digest.sum());
+        let mut loader = StateLoader::new(StateIdentity { cluster: CLUSTER, applied, digest });
+        records.into_iter().for_each(|record| loader.load(record).unwrap());
+        loader.finish().unwrap()
+    }
+
+    fn listed(objects: &[(ObjectName, u64)]) -> Vec<ObjectEntry> {
+        let entry = |(name, size): &(ObjectName, u64)| {
+            let key = keys::object(CLUSTER, name);
+            ObjectEntry { key, size: *size, modified_ms: 0 }
+        };
+        objects.iter().map(entry).collect()
+    }
+
+    fn count<'a>(findings: &'a Findings, name: &str) -> &'a str {
+        let found = findings.counts.iter().find(|(counted, _)| *counted == name);
+        &found.unwrap().1
+    }
+
+    #[test]
+    fn objects_of_either_origin_are_found_by_their_names() {
+        let state = state(&[wal(0), merged(0, 1)]);
+        let there = [(wal(0), SIZE), (merged(0, 1), SIZE), (merged(0, 0), SIZE), (wal(1), SIZE)];
+        let findings = Findings::new(&state, &listed(&there));
+        assert_eq!(findings.complaints(), [] as [String; 0]);
+        let counts = ["live", "bytes", "orphans", "foreign", "missing"];
+        assert_eq!(counts.map(|name| count(&findings, name)), ["2", "2000", "0", "2", "0"]);
+    }
+
+    #[test]
+    fn a_missing_object_and_one_of_another_length_are_named_whatever_their_origin() {
+        let state = state(&[wal(0), wal(1), merged(0, 1), merged(1, 0)]);
+        // Another attempt is another object.
+        let there = [(wal(1), 1), (merged(0, 0), SIZE), (merged(1, 0), 1)];
+        let findings = Findings::new(&state, &listed(&there));
+        assert_eq!(findings.missing, [wal(0), merged(0, 1)]);
+        assert_eq!(findings.wrong_length, [wal(1), merged(1, 0)]);
+        let complaints = findings.complaints().join("\n");
+        assert!(complaints.contains("job3-0000000000000005-0.1 is missing"), "{complaints}");
+    }
+}

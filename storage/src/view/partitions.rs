@@ -87,8 +87,8 @@ impl Arrivals {
 
     /// The one to be forgotten, when there are too many or they hold too much.
     fn pop_surplus(&mut self) -> Option<Arrival> {
-        let is_full = self.len() > RECENT_EXTENTS_MAX
-            || self.inline_bytes > RECENT_EXTENTS_INLINE_BYTES_MAX;
+        let is_full =
+            self.len() > RECENT_EXTENTS_MAX || self.inline_bytes > RECENT_EXTENTS_INLINE_BYTES_MAX;
         let oldest = if is_full { self.order.pop_front() } else { None };
         self.inline_bytes -= oldest.as_ref().map_or(0, |arrival| arrival.inline_bytes);
         oldest

@@ -130,9 +130,8 @@ async fn bytes_by_value_are_bounded_and_the_oldest_extents_go() {
         bounds: bounds(0, offset + 1),
         extents: vec![inline_extent(offset, offset, length)],
     };
-    let knows = |index, offset| {
-        world.view.recent_extents(partition(index), Offset(offset), 1).is_some()
-    };
+    let knows =
+        |index, offset| world.view.recent_extents(partition(index), Offset(offset), 1).is_some();
     world.changes(vec![inline(0, 0), grown(1, 0, 1), inline(0, 1)]).await;
     world.changes((0..6).map(|at| inline(2, at)).collect()).await;
     assert!(knows(0, 0) && knows(1, 0), "it is just full");
