@@ -111,6 +111,7 @@ impl Objects {
     /// Extents are gone. An object is condemned with its last one.
     pub(super) fn release(&mut self, releases: &Releases, books: &mut Books) {
         let at = books.counters.time;
+        books.tally.inline_bytes -= releases.inline_bytes();
         for (object, extents, bytes) in releases.objects() {
             self.change(object, books, |entry| {
                 let held = (entry.references, entry.live_bytes);

@@ -211,7 +211,6 @@ impl Partition {
         books.digest.take_out(hashes);
         books.digest.put_in(self.extents.digest());
         books.tally.extents = books.tally.extents + self.extents.len() as u64 - before.extents;
-        books.tally.inline_bytes -= inline_bytes(&spliced.removed);
         self.enter_header(id, before, books);
     }
 

@@ -1,5 +1,5 @@
 //! Many extents that go at once: what each object loses, added up, so that an object is changed
-//! once however many of the extents it held.
+//! once however many of the extents it held; and what the state holds less by value.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,17 @@ use ottla_format::state::{CHUNK_LENGTH, ExtentEntry};
 use ottla_model::ObjectId;
 
 use super::objects::chunk_of;
+use super::partition::inline_bytes;
 
 /// What the objects of one chunk lose: extents and bytes, by slot.
 type Losses = Box<[(u32, u64); CHUNK_LENGTH]>;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Releases(BTreeMap<u64, Losses>);
+pub(super) struct Releases {
+    losses: BTreeMap<u64, Losses>,
+    inline_bytes: u64,
+}
 
 impl Releases {
     /// These extents go. Neighbours of a partition mostly lie in neighbouring objects, so the chunk
@@ -21,9 +25,11 @@ impl Releases {
     pub(super) fn add(&mut self, extents: &[ExtentEntry]) {
         let chunk = |extent: &ExtentEntry| extent.object().map(chunk_of);
         for run in extents.chunk_by(|a, b| chunk(a) == chunk(b)) {
-            // Extents by value hold nothing of an object.
-            let Some(number) = run.first().and_then(chunk) else { continue };
-            let losses = self.0.entry(number);
+            let Some(number) = run.first().and_then(chunk) else {
+                self.inline_bytes += inline_bytes(run);
+                continue;
+            };
+            let losses = self.losses.entry(number);
             let losses = losses.or_insert_with(|| Box::new([(0, 0); CHUNK_LENGTH]));
             for extent in run {
                 let Some(object) = extent.object() else { continue };
@@ -34,9 +40,14 @@ impl Releases {
         }
     }
 
+    /// Bytes that the extents held by value.
+    pub(super) fn inline_bytes(&self) -> u64 {
+        self.inline_bytes
+    }
+
     /// Each object with the extents and bytes it loses, in order of number.
     pub(super) fn objects(&self) -> impl Iterator<Item = (ObjectId, u32, u64)> {
-        self.0.iter().flat_map(|(chunk, losses)| {
+        self.losses.iter().flat_map(|(chunk, losses)| {
             let first = chunk * CHUNK_LENGTH as u64;
             let numbered = (first..).map(ObjectId).zip(losses.iter());
             numbered
@@ -76,5 +87,6 @@ mod tests {
         let all: Vec<_> = releases.objects().collect();
         let expected = [(3, 3, 16), (255, 1, 1), (256, 1, 2), (700, 1, 9)];
         assert_eq!(all, expected.map(|(id, n, bytes)| (ObjectId(id), n, bytes)));
+        assert_eq!(releases.inline_bytes(), 200);
     }
 }

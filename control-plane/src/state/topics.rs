@@ -14,7 +14,7 @@ use super::books::Books;
 use super::changes::Changes;
 use super::expiry::Expiry;
 use super::objects::Objects;
-use super::partition::{Partition, inline_bytes};
+use super::partition::Partition;
 use super::release::Releases;
 use super::semantics::{
     DELETED_TOPICS_KEPT_MAX, LOG_APPEND_TIME, PARTITIONS_MAX, PRODUCERS_EXPIRED_MAX,
@@ -284,10 +284,7 @@ impl Topics {
             self.expiry.drop_partition(id, partition);
             books.digest.remove(&StateKey::Partition(id), |out| partition.entry().put(out));
             books.digest.take_out(partition.extents.digest());
-            for chunk in partition.extents.chunks() {
-                releases.add(chunk.extents());
-                books.tally.inline_bytes -= inline_bytes(chunk.iter());
-            }
+            partition.extents.chunks().for_each(|chunk| releases.add(chunk.extents()));
             books.tally.extents -= partition.extents.len() as u64;
             for (producer, entry) in partition.producers.iter() {
                 books.digest.remove(&StateKey::Producer(id, producer), |out| entry.put(out));

@@ -12,6 +12,9 @@
 //! 6. *Patch* (`patch`): base offset and leader epoch into copies of the headers. Records are
 //!    not copied: the answer is pieces of the cache's buffers.
 //!
+//! An extent that holds its bytes by value passes all steps but the third: it brings its bytes along, and
+//! nothing of it is read from the store or kept in the cache.
+//!
 //! When that is less than the client waits for, the fetch waits for a change of its partitions and
 //! begins again.
 //!

@@ -17,6 +17,7 @@ mod clock;
 mod commits;
 mod mount;
 mod outages;
+mod rewritten;
 mod store;
 
 use std::time::Duration;

@@ -15,7 +15,7 @@ use ottla::{Node, NodeOptions, Seams};
 use ottla_config::Sources;
 use ottla_control_plane::service::faulty::{Faults, FaultyControlPlane};
 use ottla_env::{Clock, Random, delay};
-use ottla_model::TimestampMs;
+use ottla_model::{ClusterId, TimestampMs};
 use ottla_object_io::faults::{FaultRates, FaultStore};
 use ottla_object_io::{Store, keys};
 use ottla_tests::{Scratch, ports};
@@ -238,6 +238,11 @@ impl FaultyNode {
             }
         }
         Ok(sum)
+    }
+
+    /// The cluster that it is of.
+    pub fn cluster(&self) -> Result<ClusterId> {
+        Ok(self.node()?.controller().cluster_id())
     }
 
     /// Committed objects, live and condemned.

@@ -7,7 +7,7 @@ use super::handle::{Counter, CounterVec, Gauge, HistogramVec};
 group! {
     /// Requests to the object store: what the bill is made of.
     pub struct ObjectStoreMetrics {
-        /// Requests by operation (put, get, list, delete), cause (wal, tail, catch_up, timestamp,
+        /// Requests by operation (put, get, list, delete), cause (wal, merged, tail, catch_up, timestamp,
         /// inspect, marker, other) and outcome (ok, the error's kind, or cancelled: a rival was faster).
         requests: CounterVec<3> = "ottla_objectstore_requests_total",
             labels ["op", "cause", "outcome"];
