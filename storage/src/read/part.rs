@@ -124,9 +124,10 @@ impl Part {
     }
 
     /// Puts the batches together from what was gathered; says where and why it stopped before the
-    /// end of the sources.
+    /// end of the sources. A source that was located anew may begin before the end of the one before.
     pub(super) fn assemble(&mut self, gathered: &Gathered) -> Option<(usize, Stop)> {
         self.batches.clear();
+        let mut from = self.wanted.offset;
         for (at, (source, until)) in self.sources.iter().enumerate() {
             if *until <= source.place.position {
                 return Some((at, Stop::Cut(source.place.position)));
@@ -135,10 +136,11 @@ impl Part {
                 return Some((at, Stop::Cut(source.place.position)));
             };
             let (found, stop) = batches(&source.extent, source.place, *until, bytes);
-            let readable = found.into_iter().filter(|batch| {
-                batch.last_offset() >= self.wanted.offset && batch.last_offset() < self.end
-            });
+            let readable = found
+                .into_iter()
+                .filter(|batch| batch.last_offset() >= from && batch.last_offset() < self.end);
             self.batches.extend(readable.map(|batch| (at, batch)));
+            from = self.batches.last().map_or(from, |(_, batch)| batch.last_offset().plus(1));
             if !matches!(stop, Stop::End) {
                 return Some((at, stop));
             }

@@ -94,6 +94,24 @@ async fn a_missing_object_may_have_become_bytes_by_value() {
     assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0]);
 }
 
+/// What was merged begins before the object that is missed: with what the same fetch read already.
+#[tokio::test]
+async fn records_that_were_read_are_not_repeated_from_the_object_they_were_merged_into() {
+    let world = World::new().await;
+    let batches = [sized(2, 200), sized(3, 300)];
+    let first = world.object(&[(0, &batches[..1])]).await;
+    let gone = world.object(&[(2, &batches[1..])]).await;
+    let name = gone[0].object().unwrap().name;
+    world.publish(0, bounds(0, 5), [first, gone].concat()).await;
+    world.store.delete(&keys::object(CLUSTER, &name)).await.unwrap();
+    let merged = [finished(&batches[0], 0, None), finished(&batches[1], 2, None)];
+    let merged = world.merged(ExtentFlags::NONE, &[(0, &merged)]).await;
+    world.control.set(partition(0), bounds(0, 5), merged);
+    let fetched = world.fetch(&[(0, 0)]).await;
+    assert_eq!((bases(&fetched[0]), &fetched[0].error), (vec![0], &None));
+    assert_eq!(bases(&world.fetch(&[(0, 2)]).await[0]), [2]);
+}
+
 #[tokio::test]
 async fn damaged_bytes_by_value_are_an_error_after_the_good_prefix() {
     let world = World::new().await;
