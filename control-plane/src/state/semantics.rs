@@ -14,16 +14,17 @@
 //!
 //! # Elsewhere
 //!
-//! Two kinds of numbers are declared in `ottla-format`, because the check or the encoding that needs
+//! Three kinds of numbers are declared in `ottla-format`, because the check or the encoding that needs
 //! them is there, and are listed here: the limits of texts, by which a command is refused as a
-//! whole, and how many batches of a producer are remembered.
+//! whole, how many batches of a producer are remembered, and how many bytes an extent may hold by
+//! value. An extent's length and its span of offsets have 32 bits: a longer run is several extents.
 
 pub use ottla_format::limits::{
     AZ_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_BYTES_MAX, ENDPOINTS_BYTES_MAX,
     GROUP_ID_BYTES_MAX, GROUP_TEXT_BYTES_MAX, HOST_BYTES_MAX, OFFSET_METADATA_BYTES_MAX,
     SOFTWARE_BYTES_MAX,
 };
-pub use ottla_format::state::RECENT_BATCHES;
+pub use ottla_format::state::{EXTENT_INLINE_BYTES_MAX, RECENT_BATCHES};
 
 /// The most partitions a cluster may have, over all topics. A partition costs a controller about
 /// 1 KiB when idle; the design is measured at 100,000, and twice that still fits its memory.
@@ -93,6 +94,7 @@ mod tests {
             (OUTCOMES_KEPT_MAX as u64, 1_024),
             (REPLACED_NONCES_MAX as u64, 64),
             (RECENT_BATCHES as u64, 5),
+            (EXTENT_INLINE_BYTES_MAX as u64, 16_384),
             (AZ_BYTES_MAX as u64, 255),
             (HOST_BYTES_MAX as u64, 255),
             (CONFIG_VALUE_BYTES_MAX as u64, 4_096),

@@ -8,8 +8,7 @@ use ottla_control_api::{BrokerInfo, PartitionBounds};
 use ottla_model::{
     Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BrokerProfile, BytePosition, Endpoint,
     ExtentFlags, HostPort, JobId, JobOutput, LeaseNonce, ObjectId, ObjectName, ObjectSeq, Offset,
-    ProcessNonce, TimestampMs, TopicId,
-    TopicName,
+    ProcessNonce, TimestampMs, TopicId, TopicName,
 };
 
 /// A topic without configs.

@@ -30,6 +30,8 @@
 //! **Cancellation.** A waiter that is dropped leaves the queue at once; a grant that nobody takes
 //! is given back.
 
+mod reservation;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +43,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::limits::CLIENT_SHARE;
+pub use reservation::Reservation;
 
 /// A byte budget. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
@@ -65,16 +68,6 @@ pub struct BudgetError {
     pub bytes: usize,
     /// The most there is.
     pub max: usize,
-}
-
-/// Granted bytes; given back when dropped.
-#[derive(Debug)]
-pub struct Reservation {
-    budget: Budget,
-    client: IpAddr,
-    bytes: usize,
-    /// Whether they belong to a frame that is still being received.
-    unfinished: bool,
 }
 
 /// The bytes of a frame that is being received; given back when dropped.
@@ -354,22 +347,16 @@ impl State {
     }
 
     /// # Panics
-    /// When more comes back than was granted: the sums would be wrong from then on, and the bound on
-    /// memory with them (I-BOUND).
-    fn give_back(&mut self, client: IpAddr, bytes: usize, unfinished: bool) {
-        let of_client = self.clients.get_mut(&client).expect("a client that holds bytes is known");
-        let of_frames = if unfinished { bytes } else { 0 };
-        assert!(
-            bytes <= self.used && bytes <= of_client.held && of_frames <= self.unfinished,
-            "I-BOUND: {bytes} bytes come back to a budget with {} in use, {} of them of this client \
-             and {} of unfinished frames",
-            self.used,
-            of_client.held,
-            self.unfinished,
-        );
-        self.used -= bytes;
-        of_client.held -= bytes;
-        self.unfinished -= of_frames;
+    /// When more comes back than was granted: the bound on memory would be wrong from then on (I-BOUND).
+    fn give_back(&mut self, client: IpAddr, bytes: usize, of_frames: usize) {
+        let of_client = self.clients.get_mut(&client).expect("I-BOUND: a holder is known");
+        for (sum, less) in [
+            (&mut self.used, bytes),
+            (&mut of_client.held, bytes),
+            (&mut self.unfinished, of_frames),
+        ] {
+            *sum = sum.checked_sub(less).expect("I-BOUND: no more comes back than was granted");
+        }
         self.forget_if_idle(client);
     }
 
@@ -439,75 +426,6 @@ impl Unfinished {
         place.budget.lock().unfinished -= held.bytes;
         held.unfinished = false;
         held
-    }
-}
-
-impl Reservation {
-    /// Counts further bytes for the same client, at once and whatever is free.
-    pub fn charge(&self, bytes: usize) -> Reservation {
-        self.budget.charge(self.client, bytes)
-    }
-
-    /// Holds exactly `bytes` from now on: gives the rest back, or counts what is missing.
-    pub fn resize(&mut self, bytes: usize) {
-        let (more, less) = (bytes.saturating_sub(self.bytes), self.bytes.saturating_sub(bytes));
-        if more > 0 {
-            self.bytes += std::mem::take(&mut self.charge(more).bytes);
-        }
-        if less > 0 {
-            self.bytes = bytes;
-            drop(Self {
-                budget: self.budget.clone(),
-                client: self.client,
-                bytes: less,
-                unfinished: self.unfinished,
-            });
-        }
-    }
-
-    /// Holds `more` bytes too, or changes nothing when they are not free, or beyond the client's share.
-    pub fn try_grow(&mut self, more: usize) -> bool {
-        let grown = {
-            let mut state = self.budget.lock();
-            let client = state.clients.get(&self.client).map_or(0, |client| client.held);
-            let within_share = client + more <= self.budget.0.client_max;
-            let is_free = state.waiting.is_empty() && state.used + more <= self.budget.0.total;
-            let wanted = Wanted { client: self.client, bytes: more, frame: None };
-            (within_share && is_free).then(|| self.budget.take(&mut state, wanted))
-        };
-        let has_grown = grown.is_some();
-        self.bytes += grown.map_or(0, |mut grown| std::mem::take(&mut grown.bytes));
-        has_grown
-    }
-
-    /// Parts with the first `bytes` of it, or with all.
-    pub fn split(&mut self, bytes: usize) -> Reservation {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        let (budget, client, unfinished) = (self.budget.clone(), self.client, self.unfinished);
-        Self { budget, client, bytes, unfinished }
-    }
-
-    /// How many bytes it holds.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
-            return;
-        }
-        let waiting = {
-            let mut state = self.budget.lock();
-            state.give_back(self.client, self.bytes, self.unfinished);
-            self.budget.0.metrics.held.set_bytes(state.used);
-            !state.waiting.is_empty()
-        };
-        if waiting {
-            self.budget.grant_waiting();
-        }
     }
 }
 

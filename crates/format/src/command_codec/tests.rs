@@ -72,6 +72,7 @@ fn profile() -> BrokerProfile {
 }
 
 /// One command of each kind. Only ever added to, like the golden file that holds them.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn samples() -> Vec<Command> {
     let (until, wall) = (TimestampMs(1_699_000_000_000), TimestampMs(1_764_545_734_000));
     timed(vec![

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use ottla_model::{
     Attempt, Az, BrokerAuthor, BrokerEpoch, BrokerId, BrokerProfile, BytePosition, Endpoint,
-    ExtentFlags, GroupId, GroupNumber, HostPort, JobId, JobOutput, LeaseNonce, ObjectId, ObjectName,
-    ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch, ProducerId, Sequence,
-    TimestampMs, TopicId, TopicName,
+    ExtentFlags, GroupId, GroupNumber, HostPort, JobId, JobOutput, LeaseNonce, ObjectId,
+    ObjectName, ObjectSeq, Offset, PartitionId, PartitionIndex, ProcessNonce, ProducerEpoch,
+    ProducerId, Sequence, TimestampMs, TopicId, TopicName,
 };
 use proptest::prelude::*;
 
@@ -307,10 +307,10 @@ fn a_flag_without_a_name_and_an_offset_that_does_not_fit_are_errors() {
         change(&mut value);
         StateRecord::decode(&key, &value)
     };
-    // count · base · delta · six bytes of time · flags
-    assert!(read(extent(0), &|value| assert_eq!(value[9], 0)).is_ok());
+    // version · count · base · delta · six bytes of time · flags
+    assert!(read(extent(0), &|value| assert_eq!(value[10], 0)).is_ok());
     for bit in 4..7 {
-        assert!(read(extent(0), &|value| value[9] = 1 << bit).is_err(), "bit {bit}");
+        assert!(read(extent(0), &|value| value[10] = 1 << bit).is_err(), "bit {bit}");
     }
     let last = ExtentEntry { base_offset: Offset(i64::MAX - 9), ..extent(0) };
     assert!(read(last.clone(), &|_| ()).is_ok());

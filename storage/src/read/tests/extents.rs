@@ -6,7 +6,7 @@ use ottla_control_api::TimestampQuery;
 use ottla_model::{ExtentFlags, Offset, TimestampMs, TimestampType};
 use ottla_wire::batch;
 
-use super::world::{World, bases, batch_of, change, finished, partition, request, sized};
+use super::world::{CLIENT, World, bases, batch_of, change, finished, partition, request, sized};
 use crate::read::Isolation;
 use ottla_test_kit::values::bounds;
 
@@ -73,7 +73,7 @@ async fn a_time_is_looked_up_in_bytes_by_value() {
     let batches = [batch_of(&[10, 30, 20], 10, false), batch_of(&[40, 50], 10, true)];
     world.publish(0, bounds(0, 5), vec![World::inline(0, &batches)]).await;
     let at = async |query| {
-        world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await.unwrap()
+        world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted).await.unwrap()
     };
     let found = |offset, time| Some((Offset(offset), TimestampMs(time)));
     assert_eq!(at(TimestampQuery::AtOrAfter(TimestampMs(15))).await, found(1, 30));
@@ -136,7 +136,7 @@ async fn batches_of_a_merged_object_have_each_the_time_that_the_log_gave_them() 
     assert_eq!(times, [by_log(7_000), by_log(9_000)]);
     let at = async |time| {
         let query = TimestampQuery::AtOrAfter(TimestampMs(time));
-        world.reader.offset_at(partition(0), query, Isolation::Uncommitted).await.unwrap()
+        world.reader.offset_at(CLIENT, partition(0), query, Isolation::Uncommitted).await.unwrap()
     };
     assert_eq!(at(7_000).await, Some((Offset(0), TimestampMs(7_000))));
     assert_eq!(at(7_001).await, Some((Offset(2), TimestampMs(9_000))));
