@@ -1,14 +1,21 @@
 //! The judgement of bytes: torn tails are cut, damage is refused.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ottla_format::command_kind::CommandKind;
 use ottla_format::raft_entry::{Entry, LogId, Payload};
 use ottla_format::raft_log::{FRAME_HEADER_BYTES, Frame, SEGMENT_HEADER_BYTES, SegmentHeader};
 use ottla_format::software::Software;
+use ottla_format::vote::VoteRecord;
 use ottla_model::ClusterId;
 
-use super::LogIdentity;
+use super::files::LogDirectory;
+use super::index::LogEntry;
+use super::journal::Write;
+use super::memory_files::MemoryDirectory;
 use super::recovery::{AppliedElsewhere, Recovered, Recovery, Refusal};
+use super::{LogIdentity, LogOptions, VOTE_FILE, open, segment_name};
 use crate::limits::LOG_POSITION_MAX;
 
 const IDENTITY: LogIdentity = LogIdentity { cluster: ClusterId(5), node: 1 };
@@ -162,6 +169,33 @@ fn a_segment_says_which_ottla_wrote_it() {
     let at = other.len() as u64;
     entry(0).encode(at, 0, &mut other);
     assert_eq!(alone(&other).unwrap().segments[0].software, Software::new("1.2.3"));
+}
+
+/// After an upgrade: what the newer version writes is not under the name of the older one.
+#[test]
+fn another_ottla_goes_on_in_a_segment_of_its_own() {
+    let directory = MemoryDirectory::default();
+    let put = |name: &str, bytes: &[u8]| {
+        let file = directory.create(name).unwrap();
+        file.write_at(bytes, 0).unwrap();
+    };
+    let older = segment(0, &[(false, entry(0))]);
+    put(&segment_name(0), &older);
+    let LogIdentity { cluster, node } = IDENTITY;
+    let vote = VoteRecord { cluster, node, term: 1, candidate: 1, committed: true };
+    put(VOTE_FILE, &vote.encode());
+    let directory: Arc<dyn LogDirectory> = Arc::new(directory);
+    for index in 1..3 {
+        let elsewhere = AppliedElsewhere::default();
+        let log = open(directory.clone(), IDENTITY, LogOptions::default(), elsewhere).unwrap();
+        let mut journal = log.journal;
+        let Frame::Entry(entry) = entry(index) else { panic!("no entry") };
+        let entry = Arc::new(LogEntry { entry, command: None });
+        journal.write(&[Write::Append(vec![(0, entry)])]).unwrap();
+        let written_by: Vec<Software> = journal.segments().iter().map(|s| s.software).collect();
+        assert_eq!(written_by, [Software::new("1.2.3"), Software::THIS], "write {index}");
+        assert_eq!(journal.segments()[1].start, older.len() as u64);
+    }
 }
 
 #[test]
