@@ -278,8 +278,8 @@ fn record_objects(server: &Ottla) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Waits until a height is in the bucket that covers everything up to now. It creates a topic: ticks
-/// alone leave no height.
+/// Waits until a height is in the bucket that covers everything up to now. It creates a topic, behind
+/// what was applied before: ticks alone leave no height.
 async fn height_follows(server: &Ottla) -> Result<()> {
     let applied = server.metric("ottla_raft_applied_index").await?.context("no applied index")?;
     let applied = applied as u64;

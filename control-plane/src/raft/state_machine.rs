@@ -101,7 +101,7 @@ impl StateMachine {
                 inner.record.last = Some(id);
                 answers.push((responder, answer));
             }
-            self.gauges.show(inner.state.size());
+            self.gauges.show(inner.state.applied(), inner.state.size());
             self.machine.publish(&mut inner, changes);
         }
         self.metrics.raft.apply_seconds.time(began.elapsed());

@@ -151,7 +151,9 @@ impl Housekeeper {
         let shown = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.raft.is_leader.set(i64::from(leads));
         self.metrics.raft.term.set(shown(raft.current_term));
-        self.metrics.raft.applied_index.set(shown(raft.last_applied.map_or(0, |id| id.index)));
+        // In the hold of the state's lock, as an apply does: an older index never comes after.
+        let applied = &self.metrics.raft.applied_index;
+        self.machine.with(|state| applied.set(shown(state.applied().0)));
         leads
     }
 }
