@@ -53,7 +53,7 @@ pub struct Context {
     pub(crate) requests: Budget,
     /// Bytes of large requests of all other kinds but Produce, until they are handled.
     pub(crate) calls: Budget,
-    /// What those of very many elements take once they are decoded.
+    /// Memory that calls of very many elements take once they are decoded.
     pub(crate) decoded_calls: Budget,
     /// What fetches keep while they wait for records.
     pub(crate) fetch_plans: Budget,

@@ -160,7 +160,7 @@ fn to_read_at_all(
     }
 }
 
-/// What the answer to a Fetch brings, and the memory that it holds.
+/// The partitions in the answer to a Fetch, and the memory that it holds.
 type Brought = (Vec<FetchedPartition>, Option<Reservation>);
 
 /// Reads, and sets memory aside for the answer.

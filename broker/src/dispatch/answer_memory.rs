@@ -14,7 +14,7 @@ use crate::limits;
 pub(crate) struct AnswerMemory {
     budget: Budget,
     client: IpAddr,
-    /// Those of the connection, which end when an answer behind them needs memory.
+    /// The connection's long polls, which end when an answer behind them needs memory.
     long_polls: LongPolls,
 }
 

@@ -137,7 +137,7 @@ impl Received {
         })
     }
 
-    /// What the request takes in memory beside its frame, once it is decoded; 0 when that is little.
+    /// Bytes that the request takes beside its frame, once it is decoded; 0 when that is little.
     pub fn decoded_bytes(&self) -> usize {
         let is_large = self.elements > limits::FEW_ELEMENTS;
         self.grown + if is_large { self.elements * ELEMENT_BYTES } else { 0 }

@@ -30,7 +30,7 @@ fn id(term: u64, index: u64) -> LogId {
 }
 
 fn log_entry(term: u64, index: u64) -> LogEntry {
-    // What a command of a known kind begins with.
+    // The head of a command of a known kind.
     let tick = [CommandKind::Tick as u8, 1, 0];
     let text = format!("entry {index} of term {term}");
     let payload = Payload::Command(Bytes::from([&tick[..], text.as_bytes()].concat()));

@@ -25,7 +25,7 @@ fn id(index: u64) -> LogId {
 }
 
 fn entry(index: u64) -> Frame {
-    // What a command of a known kind begins with.
+    // The head of a command of a known kind.
     let tick = [CommandKind::Tick as u8, 1, 0];
     let payload = Payload::Command(Bytes::from([&tick[..], &[index as u8; 7]].concat()));
     Frame::Entry(Entry { id: id(index), payload })

@@ -47,7 +47,7 @@ pub enum StartError {
          knows levels up to {NEWEST}"
     )]
     UnknownFeatureLevel {
-        /// What was asked for.
+        /// The level that was asked for.
         level: FeatureLevel,
     },
     /// The accepted step of time was not made.

@@ -128,7 +128,7 @@ fn power_loss_at_any_moment_leaves_a_whole_snapshot() {
     }
 }
 
-/// What a later version of Ottla leaves in a cluster whose level was raised.
+/// The files that a later version of Ottla leaves in a cluster whose level was raised.
 #[test]
 fn a_snapshot_of_a_level_that_is_not_known_is_refused_and_stays() {
     let (folder, snapshots) = on_disk();

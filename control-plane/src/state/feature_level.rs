@@ -6,7 +6,7 @@ use ottla_format::feature_level::FeatureLevel;
 use super::State;
 
 impl State {
-    /// What the log and the state may hold.
+    /// The level of everything that the log and the state may hold.
     pub fn feature_level(&self) -> FeatureLevel {
         self.books.counters.feature_level
     }

@@ -36,9 +36,9 @@ pub enum CallError {
          version that knows it"
     )]
     FeatureLevel {
-        /// What the call needs.
+        /// The level that the call needs.
         needed: u16,
-        /// What the cluster has.
+        /// The level of the cluster.
         level: u16,
     },
     /// An answer that makes no sense.

@@ -25,7 +25,7 @@ pub struct Extent {
     pub last_offset: Offset,
     /// The largest timestamp of its records (the append time, when it has one).
     pub max_timestamp: TimestampMs,
-    /// What holds for all its batches.
+    /// Properties of all its batches.
     pub flags: ExtentFlags,
     /// Its bytes.
     pub bytes: ExtentBytes,

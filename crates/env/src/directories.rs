@@ -20,7 +20,7 @@ use crate::files::open_patiently;
 /// the log says so once. The ones above it are synced all the same.
 ///
 /// # Errors
-/// What the system said; also when the name of a directory that this call made cannot be synced.
+/// The system's error; also when the name of a directory that this call made cannot be synced.
 pub fn make_durable_directory(path: &Path) -> io::Result<()> {
     make_durable(path, sync_directory)
 }

@@ -78,7 +78,7 @@ pub enum DecodeError {
         /// Its number.
         value: u64,
     },
-    /// What follows may be anything that a newer version of Ottla knows.
+    /// The rest may be anything that a newer version of Ottla knows.
     #[error(
         "the cluster has feature level {level}, and this is ottla {SOFTWARE_VERSION}, which knows \
          levels up to {NEWEST}: start a newer version"
@@ -92,7 +92,7 @@ pub enum DecodeError {
     WrittenBy {
         /// The version that wrote the file.
         software: Software,
-        /// What this one says.
+        /// The error itself.
         error: Box<DecodeError>,
     },
     /// A checksum does not fit its bytes.

@@ -2,7 +2,7 @@
 
 use crate::command::CommandBody;
 
-/// What a command is about. A number is never given to another kind.
+/// The kind of a command. A number is never given to another kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum CommandKind {

@@ -70,7 +70,7 @@ pub const COMMANDS: &[(CommandKind, u8, FeatureLevel)] = &[
     (CommandKind::ExpireGroups, 1, LEVEL_1),
     (CommandKind::ExpireProducers, 1, LEVEL_1),
     (CommandKind::StepTime, 1, LEVEL_1),
-    // What sets the first level cannot need one.
+    // The command that sets the first level cannot need one.
     (CommandKind::RaiseFeatureLevel, 1, FeatureLevel::NONE),
 ];
 

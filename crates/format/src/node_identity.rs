@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(of_version(4), DecodeError::UnsupportedVersion { what, found: 4, supported: 3 });
     }
 
-    /// What the last build before this layout wrote: it was four bytes shorter.
+    /// A file of the last build before this layout: it was four bytes shorter.
     #[test]
     fn a_directory_of_the_version_before_is_named_as_such() {
         let mut bytes = [&b"OTND"[..], &[2, 0, 0, 0], &[7; 16], &1u64.to_le_bytes()].concat();

@@ -37,7 +37,7 @@ pub struct Endpoint {
     /// The listener's name, as in Kafka's `listeners`. A client that came by a listener is told the
     /// endpoints of that listener only.
     pub listener: String,
-    /// What clients connect to.
+    /// The address that clients connect to.
     pub address: HostPort,
 }
 

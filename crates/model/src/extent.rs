@@ -1,4 +1,4 @@
-//! What is said of an extent as a whole.
+//! Properties of an extent as a whole.
 
 /// Facts that hold for every record batch of an extent: a set of named bits. Batches of which they do
 /// not hold alike are in different extents.

@@ -84,7 +84,7 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// What the shown origin of a merged object begins with; that of a WAL object begins with a number.
+/// The first characters of a merged object's shown origin; that of a WAL object begins with a number.
 const JOB: &str = "job";
 
 impl ObjectName {

@@ -68,8 +68,8 @@ fn is_found(defect: Defect) {
     println!("{defect:?}: seed {seed}: {found}");
 }
 
-/// What finds the defect in a schedule: the checker, or the state machine itself, which ends the process
-/// when it would break a promise.
+/// The line with which a defect is found in a schedule: by the checker, or by the state machine, which
+/// ends the process when it would break a promise.
 fn found_by(scenario: &Scenario, seed: u64) -> Option<String> {
     match catch_unwind(AssertUnwindSafe(|| run(scenario, seed))) {
         Ok(outcome) => outcome.err().map(|failure| failure.broken.to_string()),

@@ -58,7 +58,7 @@ pub(super) struct Gathered(BTreeMap<ObjectName, ObjectBytes>);
 /// The bytes of an extent, as a pass has them.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Available<'a> {
-    /// What was gathered of its object.
+    /// The gathered bytes of its object.
     Object(&'a ObjectBytes),
     /// All of them: the extent holds them by value.
     Inline(&'a Bytes),

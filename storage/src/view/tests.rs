@@ -42,7 +42,7 @@ impl World {
         self.view.reached(applied).await.unwrap();
     }
 
-    /// What the metric says that the view takes.
+    /// The view's memory as the metric shows it.
     fn held(&self) -> i64 {
         self.view.held.get()
     }

@@ -18,7 +18,7 @@ const ECHO_BYTES: usize = 490 * 32_000;
 const LIST_OFFSETS: i16 = 1;
 const FIND_COORDINATORS: i16 = 4;
 
-/// What "at once" is on a machine that also runs other tests.
+/// The time that "at once" is on a machine that also runs other tests.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// A request whose answer repeats all of its 16 MB.

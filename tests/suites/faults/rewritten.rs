@@ -50,7 +50,7 @@ async fn extents_of_every_kind_are_read_and_swept_like_those_that_were_written()
 
     let read = topic::read(node.bootstrap(), TOPIC, 0).await?;
     ensure!(read == written, "{:?} instead of {:?}", read.records, written.records);
-    // Those that the merged one replaced are swept; it and the last one stay.
+    // The objects that the merged one replaced are swept; it and the last one stay.
     comes_to_have(&node, 2).await?;
     ensure!(topic::read(node.bootstrap(), TOPIC, 0).await? == written, "after the sweep");
 

@@ -138,7 +138,7 @@ async fn a_broken_promise_of_the_state_ends_the_node_without_another_answer() {
     timeout(Duration::from_secs(5), controller.stop()).await.expect("stops");
     assert!(!matches!(commit.await, Ok(Ok(_))), "an answer from a broken state");
 
-    // What was in memory was wrong, and no checkpoint was made of it: the log has the right state.
+    // The state in memory was wrong, and no checkpoint was made of it: the log has the right one.
     let controller = start(options(folder.path())).await.unwrap();
     assert!(controller.digest().0 >= digest.0);
     assert_eq!(controller.state().check(), Ok(()));

@@ -6,7 +6,7 @@ use super::version::{StoredValue, put_value};
 use crate::codec::{Reader, Result, put_varint, put_zigzag};
 use crate::feature_level::FeatureLevel;
 
-/// What is next to be given out, the replicated time, and the feature level.
+/// The next numbers to be given out, the replicated time, and the feature level.
 ///
 /// ```text
 /// time zigzag · wall offset zigzag · next broker epoch varint · next object varint
@@ -27,7 +27,7 @@ pub struct Counters {
     pub next_producer_id: ProducerId,
     /// The number of the next group.
     pub next_group: GroupNumber,
-    /// What the log and the state may hold.
+    /// The level of everything that the log and the state may hold.
     pub feature_level: FeatureLevel,
 }
 

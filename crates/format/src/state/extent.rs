@@ -28,7 +28,7 @@ pub struct ExtentEntry {
     pub last_offset_delta: u32,
     /// The largest timestamp of its records.
     pub max_timestamp: TimestampMs,
-    /// What holds for all its batches.
+    /// Properties of all its batches.
     pub flags: ExtentFlags,
     /// Where its bytes are.
     pub location: ExtentLocation,

@@ -50,7 +50,7 @@ impl StateKeyKind {
         Self::DeletedTopics,
     ];
 
-    /// What an error calls a value of this kind.
+    /// The name of a value of this kind in errors.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counters => "the value of the counters",

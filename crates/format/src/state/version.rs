@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((chunk(&[OLD, OLD])[0], chunk(&[OLD, NEW])[0]), (1, 2));
     }
 
-    /// What the digest is taken over does not show which version its record had.
+    /// The bytes that are digested do not show which version their record had.
     #[test]
     fn an_entry_has_the_same_bytes_alone_whatever_stood_beside_it() {
         let (of_old, of_new) = (read(&chunk(&[OLD])).unwrap(), read(&chunk(&[OLD, NEW])).unwrap());

@@ -94,7 +94,7 @@ async fn a_missing_object_may_have_become_bytes_by_value() {
     assert_eq!(bases(&world.fetch(&[(0, 0)]).await[0]), [0]);
 }
 
-/// What was merged begins before the object that is missed: with what the same fetch read already.
+/// The merged extent begins before the object that is missed: with what the same fetch read already.
 #[tokio::test]
 async fn records_that_were_read_are_not_repeated_from_the_object_they_were_merged_into() {
     let world = World::new().await;
